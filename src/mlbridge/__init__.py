@@ -1,0 +1,2 @@
+"""One Model over many languages."""
+__version__ = "0.1.0"

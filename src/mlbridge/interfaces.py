@@ -1,0 +1,183 @@
+"""The seam: all that a third party implements (Session, Runtime, Framework) or receives (Deadline).
+
+No behaviour lives here but Deadline's own. `runtimes/` and `frameworks/` implement these; `model.py` calls them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from .artifact import Artifact, Implementation
+from .errors import BridgeTimeoutError, CancelledError
+from .signature import Signature
+
+__all__ = ["UNBOUNDED", "Array", "Deadline", "Framework", "Placed", "Runtime", "Session", "Tunable"]
+
+Array: TypeAlias = np.ndarray  # C-contiguous, native-endian, in host memory
+UNBOUNDED = sys.maxsize  # a session that any number of threads may run at once
+
+
+class Deadline:
+    """When a call must end, and a way to end it sooner.
+
+    Parameters
+    ----------
+    timeout_s : float, optional
+        Seconds from now; None never passes.
+
+    Examples
+    --------
+    >>> d = Deadline(60.0)
+    >>> d.cancelled, d.remaining_s() > 59
+    (False, True)
+    """
+
+    __slots__ = ("_callbacks", "_cancelled", "_ends_at", "_lock")
+
+    def __init__(self, timeout_s: float | None = None) -> None:
+        self._ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+        self._cancelled = False
+        self._callbacks: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
+
+    def remaining_s(self) -> float | None:
+        """Return the seconds left, negative once passed, or None where there is no limit."""
+        return None if self._ends_at is None else self._ends_at - time.monotonic()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller gave up."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """End the call: run what `on_cancel` registered, once."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._cancelled = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback` on cancel, at once if that was before; return what takes it back."""
+        with self._lock:
+            if not self._cancelled:
+                self._callbacks.append(callback)
+                return lambda: self._forget(callback)
+        callback()
+        return lambda: None
+
+    def _forget(self, callback: Callable[[], object]) -> None:
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+    def check(self) -> None:
+        """Raise CancelledError or BridgeTimeoutError if the call must end now."""
+        if self._cancelled:
+            raise CancelledError("the call was cancelled")
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            raise BridgeTimeoutError("the deadline passed", hint="give a larger timeout_s")
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A model made ready to run. Owns native resources until close."""
+
+    signature: Signature
+    device: str  # where it really runs: "cpu", "cuda:0", "r", "jvm", "grpc://host:port"
+    max_concurrency: int  # calls allowed inside run() at once: 1; n for a pool; UNBOUNDED
+
+    def run(
+        self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
+    ) -> dict[str, Array]:
+        """Run once: `feeds` satisfy the signature; fresh arrays come back in output order."""
+        ...
+
+    def close(self) -> None:
+        """Free what is owned; harmless when repeated."""
+        ...
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """Runs models. `name` is its key and URI scheme; `name+way` reaches load as the keyword `way`."""
+
+    name: ClassVar[str]
+    formats: ClassVar[frozenset[str]]
+    options: ClassVar[frozenset[str]]  # keys of options[name] it takes; `way` is not one
+
+    def accepts(self, model: object, /) -> bool:
+        """Whether `wrap` can run this live object."""
+        ...
+
+    def wrap(self, model: object, /, *, signature: Signature, **options: Any) -> Session:
+        """Make a session of a live object."""
+        ...
+
+    def load(
+        self, source: Artifact | str, /, *, signature: Signature | None = None, device: str = "auto", **options: Any
+    ) -> Session:
+        """Make a session of a file, or of what follows the scheme of a URI."""
+        ...
+
+    def save(self, session: Session, folder: Path, /) -> Implementation:
+        """Write the session's model under `folder`, or raise UnsupportedError."""
+        ...
+
+
+@runtime_checkable
+class Framework(Protocol):
+    """All that mlbridge knows about one library's models."""
+
+    name: ClassVar[str]
+    formats: ClassVar[frozenset[str]]  # files that `read` turns into an object
+    options: ClassVar[frozenset[str]]  # keys of options[name] it takes
+
+    def accepts(self, model: object, /) -> bool:
+        """Whether this is one of the library's models; must not import the library."""
+        ...
+
+    def read(self, source: Artifact, /, **options: Any) -> object:
+        """Turn a file into an object; `code` formats only after the trust check."""
+        ...
+
+    def infer(self, model: object, sample: object | None, /, **options: Any) -> Signature:
+        """Decide names, dtypes and rules, once."""
+        ...
+
+    def native(self, model: object, /, *, signature: Signature, **options: Any) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+        """Return a function from feeds to outputs that asks the library itself."""
+        ...
+
+    def probe(self, model: object, /, *, signature: Signature, seed: int, **options: Any) -> dict[str, Array]:
+        """Make rows that would show a wrong conversion; may be empty."""
+        ...
+
+    def convert(self, model: object, folder: Path, /, *, signature: Signature, **options: Any) -> Path:
+        """Write an ONNX file that emits exactly signature.outputs, or raise ConversionError."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A session that knows which provider runs which share of its nodes."""
+
+    placement: Mapping[str, float]
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A session that can measure plans on a sample and take the best."""
+
+    def tune(self, feeds: Mapping[str, Array], /, *, objective: str, budget_s: float) -> Any:
+        """Measure, choose, and return the record of what was tried."""
+        ...
