@@ -1,0 +1,426 @@
+"""The only coercion: user values to arrays that satisfy a signature, compiled once per signature; and back.
+
+Rooms: `values` (one array to one spec), `containers` (tables, dicts, records, arrays). This file joins them: it
+assembles blocks from columns, unifies symbols, and lists every problem of one input in one InputError. Called by
+`model.py`, by the server for requests, and by the pipeline for its edges.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..signature import ROWS, Column, Signature, TensorSpec
+from .containers import Opened, close_table, open_container
+from .values import as_array, check_codes, coerce, decode, decoder, encode
+
+__all__ = ["Coercion", "check_codes", "coerce", "decode", "encode", "input_error"]
+
+_EXACT_FLOAT = float(2**53)
+
+
+def input_error(problems: Sequence[str], *, hint: str | None = None) -> InputError:
+    """Make one InputError of all problems."""
+    head = problems[0] if len(problems) == 1 else f"{len(problems)} problems with the input:\n" + "\n".join(f"  - {p}" for p in problems)
+    return InputError(head, problems=problems, hint=hint)
+
+
+class Coercion:
+    """The compiled check of one signature.
+
+    Parameters
+    ----------
+    signature : Signature
+        What the arrays must satisfy.
+
+    Attributes
+    ----------
+    exact : callable or None
+        For a single-input signature: an array that already satisfies it to feeds, else None; the hot path.
+    decoders : dict
+        Output name to the function from codes to level values; empty for most models.
+    """
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.exact = _exact(signature)
+        self.decoders: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            s.name: decoder(s.columns[0], s.missing) for s in signature.outputs if s.categorical
+        }
+        self._outputs = {s.name: s for s in signature.outputs}
+        self._inputs = {s.name: s for s in signature.inputs}
+        self._owner = {c.name: s.name for s in signature.inputs for c in s.columns}
+        self._record = _compile_record(signature)
+
+    # -------------------------------------------------- in
+
+    def feeds(self, x: Any, *, codes: bool | frozenset[str] = False) -> tuple[dict[str, np.ndarray], Opened]:
+        """Turn user values into feeds.
+
+        Parameters
+        ----------
+        x : table, mapping, sequence of mappings, or array
+            Values; categorical columns hold level values.
+        codes : bool or frozenset of str
+            Whether categorical inputs (all, or those named) hold int32 codes instead.
+
+        Returns
+        -------
+        feeds : dict of str to ndarray
+            C-contiguous, native-endian, in the signature's dtypes.
+        opened : Opened
+            What the container was, for `answer`.
+
+        Raises
+        ------
+        InputError
+            With every problem found.
+        """
+        if type(x) is dict and self._record is not None and codes is False:
+            fast = self._record(x)
+            if fast is not None:
+                return fast, _RECORD
+        problems: list[str] = []
+        opened = open_container(x, self.signature)
+        feeds = self._assemble(opened, codes, problems)
+        if not problems:
+            self._unify(feeds, problems)
+        if problems:
+            raise input_error(problems)
+        return feeds, opened
+
+    def check(self, x: Any) -> list[str]:
+        """List the problems `feeds` would raise."""
+        try:
+            self.feeds(x)
+        except InputError as exc:
+            return list(exc.problems)
+        return []
+
+    def run_feeds(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Check feeds that speak codes: exactly the inputs' names, coerced and in range."""
+        if not isinstance(feeds, Mapping):
+            raise InputError(f"feeds are {type(feeds).__name__}, expected a dict of arrays by input name")
+        absent, extra = [n for n in self._inputs if n not in feeds], [n for n in feeds if n not in self._inputs]
+        problems = [f"input {n!r} is missing" for n in absent] + [f"there is no input {n!r}{_nearest(n, self._inputs)}" for n in extra]
+        out = {}
+        for name, spec in self._inputs.items():
+            if name in feeds:
+                got = self._block(as_array(feeds[name], f"input {name!r}", problems), spec, True, problems)
+                if got is not None:
+                    out[name] = got
+        if not problems:
+            self._unify(out, problems)
+        if problems:
+            raise input_error(problems)
+        return out
+
+    def _assemble(self, opened: Opened, codes: bool | frozenset[str], problems: list[str]) -> dict[str, np.ndarray]:
+        inputs = self.signature.inputs
+        if None in opened.values and opened.kind == "array":
+            if len(inputs) != 1:
+                names = ", ".join(repr(s.name) for s in inputs)
+                problems.append(f"one array for a model with {len(inputs)} inputs ({names}); pass a table, a record or a dict")
+                return {}
+            spec = inputs[0]
+            array = as_array(opened.values[None], f"input {spec.name!r}", problems)
+            got = self._block(array, spec, _speaks_codes(spec, codes), problems)
+            return {} if got is None else {spec.name: got}
+        if opened.kind in ("dict", "record", "records"):
+            known = set(self._inputs) | set(self._owner)
+            for n in opened.values:
+                if n not in known:
+                    problems.append(f"there is no input or column {n!r}{_nearest(n, known)}")
+        feeds = {}
+        for spec in inputs:
+            got = self._named(opened, spec, _speaks_codes(spec, codes), problems)
+            if got is not None:
+                feeds[spec.name] = got
+        return feeds
+
+    def _named(self, opened: Opened, spec: TensorSpec, codes: bool, problems: list[str]) -> np.ndarray | None:
+        """Find a spec's values by block name or by column names."""
+        values, scalar = opened.values, opened.kind == "record"
+        absent = [c.name for c in spec.columns if c.name not in values]
+        as_block = spec.name in values and (absent or not spec.columns) and opened.kind != "table"
+        if as_block or (not spec.columns and spec.name in values):
+            array = as_array(_lift(values[spec.name], scalar), f"input {spec.name!r}", problems)
+            return self._block(array, spec, codes, problems)
+        if not spec.columns:
+            problems.append(f"input {spec.name!r} is missing")
+            return None
+        if absent:
+            near = _nearest(absent[0], [v for v in values if isinstance(v, str)]) if len(absent) == 1 else ""
+            shown = ", ".join(map(repr, absent[:10])) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+            problems.append(f"input {spec.name!r} lacks column{'s' if len(absent) > 1 else ''} {shown}{near}")
+            return None
+        return self._columns(values, spec, codes, scalar, problems)
+
+    def _columns(self, values: Mapping, spec: TensorSpec, codes: bool, scalar: bool, problems: list[str]) -> np.ndarray | None:
+        before, parts, rows = len(problems), [], None
+        for column in spec.columns:
+            where = f"column {column.name!r}"
+            array = as_array(_lift(values[column.name], scalar), where, problems)
+            if array is None:
+                continue
+            if array.ndim == 2 and array.shape[1] == 1:
+                array = array[:, 0]
+            if array.ndim != 1:
+                problems.append(f"{where}: has {array.ndim} axes, expected one value a row")
+                continue
+            if rows is not None and array.shape[0] != rows:
+                problems.append(f"{where}: has {array.shape[0]} rows, the column before it has {rows}")
+                continue
+            rows = array.shape[0]
+            got = coerce(array, spec, where, problems, column=column, codes=codes)
+            if got is not None:
+                parts.append(got)
+        if len(problems) > before:
+            return None
+        if len(spec.shape) == 1:
+            return np.ascontiguousarray(parts[0])
+        out = np.empty((rows, len(parts)), dtype=parts[0].dtype)
+        for j, part in enumerate(parts):
+            out[:, j] = part
+        return out
+
+    def _block(self, array: np.ndarray | None, spec: TensorSpec, codes: bool, problems: list[str]) -> np.ndarray | None:
+        if array is None:
+            return None
+        where = f"input {spec.name!r}"
+        array = _fit_rank(array, spec)
+        if array.ndim != len(spec.shape):
+            hint = "; did you pass one row without its axis? (x[None, :])" if array.ndim == len(spec.shape) - 1 and spec.batched else ""
+            problems.append(f"{where}: shape {array.shape}, expected {_shape_text(spec)}{hint}")
+            return None
+        wrong = [i for i, d in enumerate(spec.shape) if isinstance(d, int) and array.shape[i] != d]
+        if wrong:
+            problems.append(f"{where}: shape {array.shape}, expected {_shape_text(spec)}")
+            return None
+        if spec.columns and _needs_columns(array, spec, codes):
+            return self._column_wise(array, spec, codes, problems)
+        got = coerce(array, spec, where, problems, codes=codes)
+        return None if got is None else np.require(got, requirements=["C", "A"])
+
+    def _column_wise(self, array: np.ndarray, spec: TensorSpec, codes: bool, problems: list[str]) -> np.ndarray | None:
+        wide = array.reshape(-1, len(spec.columns))
+        parts = [coerce(wide[:, j], spec, f"column {c.name!r}", problems, column=c, codes=codes) for j, c in enumerate(spec.columns)]
+        if any(p is None for p in parts):
+            return None
+        return np.ascontiguousarray(np.stack(parts, axis=1).reshape(array.shape))
+
+    def _unify(self, feeds: Mapping[str, np.ndarray], problems: list[str]) -> None:
+        sizes: dict[str, tuple[int, str]] = {}
+        for name, array in feeds.items():
+            for size, dim in zip(array.shape, self._inputs[name].shape):
+                if isinstance(dim, str):
+                    first = sizes.setdefault(dim, (size, name))
+                    if first[0] != size:
+                        problems.append(f"input {name!r}: {dim} is {size}, and {first[0]} in input {first[1]!r}")
+
+    # -------------------------------------------------- out
+
+    def select(self, outputs: str | Iterable[str] | None) -> list[str] | None:
+        """Check which outputs are asked for; None is all."""
+        if outputs is None:
+            return None
+        names = [outputs] if isinstance(outputs, str) else list(outputs)
+        problems = [f"there is no output {n!r}{_nearest(n, self._outputs)}" for n in names if n not in self._outputs]
+        problems += [f"output {n!r} is asked for twice" for n in sorted({n for n in names if names.count(n) > 1})]
+        if problems or not names:
+            raise input_error(problems or ["no output is asked for"], hint=f"the outputs are {', '.join(self._outputs)}")
+        return names
+
+    def answer(self, results: dict[str, np.ndarray], opened: Opened, outputs: str | Iterable[str] | None = None) -> Any:
+        """Turn a session's results into what the user gets: level values, in the container that came in."""
+        values = {n: self.decoders[n](v) if n in self.decoders else v for n, v in results.items()}
+        if isinstance(outputs, str):
+            only = values[outputs]
+            return _scalar(only) if opened.kind == "record" else only
+        if opened.kind == "record":
+            return {n: _scalar(v) for n, v in values.items()}
+        if opened.kind == "table" and all(self._outputs[n].batched for n in values):
+            return close_table(values, self._outputs, opened.native)
+        return values
+
+    def empty(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None) -> dict[str, np.ndarray] | None:
+        """Answer zero rows without the model, where the output specs fix all other sizes."""
+        if not self.signature.batched or any(a.shape[0] for a in feeds.values()):
+            return None
+        specs = [self._outputs[n] for n in names] if names is not None else list(self.signature.outputs)
+        if not all(isinstance(d, int) for s in specs for d in s.shape[1:]):
+            return None
+        return {s.name: np.empty((0, *s.shape[1:]), object if s.dtype == "string" else s.dtype) for s in specs}
+
+
+_RECORD = Opened("record", {})
+
+
+def _speaks_codes(spec: TensorSpec, codes: bool | frozenset[str]) -> bool:
+    return codes if isinstance(codes, bool) else spec.name in codes
+
+
+def _needs_columns(array: np.ndarray, spec: TensorSpec, codes: bool) -> bool:
+    return spec.categorical or array.dtype.kind in "mM" or (array.dtype == object and any(c.unit in ("date", "timestamp") for c in spec.columns))
+
+
+def _nearest(name: Any, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _shape_text(spec: TensorSpec) -> str:
+    return "(" + ", ".join("any" if d is None else str(d) for d in spec.shape) + ("," if len(spec.shape) == 1 else "") + ")"
+
+
+def _fit_rank(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """("rows",) and ("rows", 1) fit each other."""
+    if spec.batched and array.ndim == 2 and array.shape[1] == 1 and len(spec.shape) == 1:
+        return array[:, 0]
+    if spec.batched and array.ndim == 1 and spec.shape[1:] == (1,):
+        return array[:, None]
+    return array
+
+
+def _lift(value: Any, scalar: bool) -> Any:
+    if not scalar:
+        return value
+    if isinstance(value, np.ndarray):
+        return value.reshape(1)
+    out = np.empty(1, object)
+    out[0] = value.item() if isinstance(value, np.generic) and value.dtype.kind not in "mM" else value
+    return out
+
+
+def _scalar(values: np.ndarray) -> Any:
+    first = values[0]
+    return first.item() if isinstance(first, np.generic) else first
+
+
+def _exact(signature: Signature) -> Callable[[Any], dict[str, np.ndarray] | None] | None:
+    """Compile the test «this array already satisfies the only input», for batched numeric inputs."""
+    if len(signature.inputs) != 1:
+        return None
+    spec = signature.inputs[0]
+    if not spec.batched or spec.categorical or spec.dtype in ("string", "bfloat16") or not all(isinstance(d, int) for d in spec.shape[1:]):
+        return None
+    name, dtype, tail, ndim = spec.name, np.dtype(spec.dtype), spec.shape[1:], len(spec.shape)
+    vdot, ndarray = np.vdot, np.ndarray
+    checks_nan = dtype.kind == "f" and spec.missing == "refuse"
+
+    def exact(x: Any) -> dict[str, np.ndarray] | None:
+        if type(x) is not ndarray or x.dtype is not dtype or not x.flags.carray:
+            return None
+        shape = x.shape
+        if len(shape) != ndim or shape[1:] != tail or not shape[0]:
+            return None
+        if checks_nan:
+            square = vdot(x, x)  # NaN only where x has one: infinities square to infinity
+            if square != square:
+                return None
+        return {name: x}
+
+    return exact
+
+
+def _compile_record(signature: Signature) -> Callable[[dict], dict[str, np.ndarray] | None] | None:
+    """Compile one record of plain Python values to one-row blocks; None sends it the long way round."""
+    if not signature.inputs or any(len(s.shape) != 2 or not s.columns or not s.batched for s in signature.inputs):
+        return None
+    parts: list[tuple[str, Callable[[dict], np.ndarray | None]]] = []
+    for spec in signature.inputs:
+        part = _record_part(spec)
+        if part is None:
+            return None
+        parts.append((spec.name, part))
+    width = len(signature.columns)
+
+    def record(x: dict) -> dict[str, np.ndarray] | None:
+        if len(x) != width:
+            return None
+        feeds = {}
+        try:
+            for name, part in parts:
+                block = part(x)
+                if block is None:
+                    return None
+                feeds[name] = block
+        except (KeyError, TypeError, OverflowError, ValueError):
+            return None  # the long way names every problem
+        return feeds
+
+    return record
+
+
+_PLAIN = ({float}, {int}, {float, int}, {float, np.float64}, {np.float64}, {int, np.float64}, {float, int, np.float64})
+
+
+def _record_part(spec: TensorSpec) -> Callable[[dict], np.ndarray | None] | None:
+    names, k = [c.name for c in spec.columns], len(spec.columns)
+    get: Callable[[dict], tuple] = itemgetter(*names) if k > 1 else lambda x, n=names[0]: (x[n],)  # type: ignore[misc]
+    if spec.categorical:
+        return _record_codes(spec.columns, get)
+    if spec.dtype == "string":
+
+        def text(x: dict) -> np.ndarray | None:
+            values = get(x)
+            if set(map(type, values)) != {str}:
+                return None
+            out = np.empty((1, k), object)
+            out[0] = values
+            return out
+
+        return text
+    if spec.dtype not in ("float64", "float32") or (spec.dtype == "float32" and spec.rounding == "refuse"):
+        return None
+    refuse, single = spec.missing == "refuse", spec.dtype == "float32"
+    if any(c.unit in ("date", "timestamp") for c in spec.columns):
+        return None
+
+    def numbers(x: dict) -> np.ndarray | None:
+        values = get(x)
+        kinds = set(map(type, values))
+        if kinds not in _PLAIN:
+            return None
+        out = np.array((values,), np.float64)
+        total = np.vdot(out, out)
+        if total != total:
+            if refuse:
+                return None
+        elif total >= _EXACT_FLOAT and int in kinds:
+            return None
+        if single:
+            if not total < 1e76:  # squares below this cannot hide a value beyond float32
+                return None
+            return out.astype(np.float32)
+        return out
+
+    return numbers
+
+
+def _record_codes(columns: tuple[Column, ...], get: Callable[[dict], tuple]) -> Callable[[dict], np.ndarray | None]:
+    kinds = {"string": str, "int64": int, "bool": bool}
+    tables = [({v: i for i, v in enumerate(c.categories or ())}, kinds[c.level_type or "string"]) for c in columns]
+
+    def codes(x: dict) -> np.ndarray | None:
+        out = []
+        for value, (table, kind) in zip(get(x), tables):
+            if type(value) is not kind:
+                return None
+            out.append(table[value])  # KeyError: the long way
+        return np.array((out,), np.int32)
+
+    return codes
+
+
+def batch_rows(feeds: Mapping[str, np.ndarray], signature: Signature) -> int | None:
+    """Return the number of rows of feeds, or None where the signature has no `rows`."""
+    for spec in signature.inputs:
+        if spec.shape[:1] == (ROWS,) and spec.name in feeds:
+            return int(feeds[spec.name].shape[0])
+    return None
