@@ -1,0 +1,257 @@
+"""The frame codec: golden vectors, bit-exact round trips, and every malformed input refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlbridge import frames
+from mlbridge.errors import ArtifactError, BridgeError, BridgeTimeoutError, CancelledError, InputError, StatusCode
+from mlbridge.frames import FrameType
+from mlbridge.interfaces import Deadline
+
+VECTORS = Path(__file__).parent.parent / "proto" / "vectors"
+LISTING = json.loads((VECTORS / "vectors.json").read_text(encoding="utf-8"))
+GOOD = [pytest.param(v, id=v["file"]) for v in LISTING["frames"]]
+BAD = [pytest.param(v["file"], id=v["file"]) for v in LISTING["malformed"]]
+
+
+def _array(described: dict) -> np.ndarray:
+    if "hex" in described:
+        return np.frombuffer(bytes.fromhex(described["hex"]), np.dtype(described["dtype"]).newbyteorder("<")).reshape(described["shape"])
+    out = np.empty(len(described["strings"]), object)
+    out[:] = described["strings"]
+    return out.reshape(described["shape"])
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype == object:
+        return a.shape == b.shape and a.tolist() == b.tolist()
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("vector", GOOD)
+def test_a_golden_frame_is_read_as_described(vector):
+    frame = frames.decode_frame((VECTORS / vector["file"]).read_bytes())
+    assert (frame.type.name, frame.request_id) == (vector["type"], vector["request_id"])
+    assert list(frame.tensors) == [t["name"] for t in vector["tensors"]]
+    for described in vector["tensors"]:
+        got = frame.tensors[described["name"]]
+        assert _same_bits(got, _array(described)), described["name"]
+        assert got.flags.c_contiguous
+        assert got.flags.aligned
+
+
+@pytest.mark.parametrize("vector", [v for v in GOOD if not v.values[0]["column_major"]])
+def test_a_golden_frame_is_written_byte_for_byte(vector):
+    tensors = {t["name"]: _array(t) for t in vector["tensors"]}
+    data = frames.encode_frame(FrameType[vector["type"]], tensors, request_id=vector["request_id"])
+    assert data == (VECTORS / vector["file"]).read_bytes()
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_malformed_frame_is_an_artifact_error(name):
+    with pytest.raises(ArtifactError):
+        frames.decode_frame((VECTORS / name).read_bytes())
+
+
+def test_the_vectors_are_what_their_script_writes(tmp_path):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("make_vectors", VECTORS.parent / "make_vectors.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.FOLDER = tmp_path
+    script.main()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {p.name: p.read_bytes() for p in VECTORS.iterdir()}
+
+
+_NUMERIC = [np.dtype(d) for d in ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]]
+
+
+@st.composite
+def _tensors(draw):
+    out = {}
+    for name in draw(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=9), unique=True, max_size=4)):
+        shape = tuple(draw(st.lists(st.integers(0, 4), max_size=4)))
+        n = int(np.prod(shape, dtype=int))
+        if draw(st.booleans()):
+            array = np.empty(n, object)
+            array[:] = draw(st.lists(st.none() | st.text(st.characters(exclude_categories=("Cs",)), max_size=5), min_size=n, max_size=n))
+        else:
+            dtype = draw(st.sampled_from(_NUMERIC))
+            raw = draw(st.binary(min_size=n * dtype.itemsize, max_size=n * dtype.itemsize))
+            array = (np.frombuffer(raw, np.uint8) & 1).astype("?") if dtype.kind == "b" else np.frombuffer(raw, dtype)
+        out[name] = array.reshape(shape)
+    return out
+
+
+@settings(max_examples=150, deadline=None)
+@given(_tensors(), st.sampled_from(list(FrameType)), st.integers(0, 2**32 - 1))
+def test_any_tensors_come_back_bit_for_bit(tensors, kind, request_id):
+    frame = frames.decode_frame(frames.encode_frame(kind, tensors, request_id=request_id))
+    assert (frame.type, frame.request_id, list(frame.tensors)) == (kind, request_id, list(tensors))
+    assert all(_same_bits(frame.tensors[n], tensors[n]) for n in tensors)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(LISTING["frames"]), st.data())
+def test_a_mutated_frame_is_read_or_refused_never_a_crash(vector, data):
+    raw = bytearray((VECTORS / vector["file"]).read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        where = data.draw(st.integers(0, len(raw) - 1))
+        raw[where : where + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+        if not raw:
+            break
+    try:
+        frame = frames.decode_frame(bytes(raw))
+    except ArtifactError:
+        return
+    for array in frame.tensors.values():
+        assert array.size * max(array.itemsize, 1) <= 8 * len(raw)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_garbage_is_refused(raw):
+    payload = struct.pack("<4sBBHII", b"MLB1", 3, 0, 0, len(raw), 1) + raw
+    for candidate in (raw, payload):
+        try:
+            frames.decode_frame(candidate)
+        except ArtifactError:
+            continue
+        assert candidate is payload
+        assert raw[:4] == bytes(4) or len(raw) > 16
+
+
+def test_decoding_copies_nothing_and_is_as_writable_as_its_buffer():
+    data = bytearray(frames.encode_frame(FrameType.RUN, {"x": np.arange(6.0).reshape(2, 3)}))
+    x = frames.decode_frame(data).tensors["x"]
+    assert np.shares_memory(x, np.frombuffer(data, np.uint8))
+    assert x.flags.writeable
+    assert not frames.decode_frame(bytes(data)).tensors["x"].flags.writeable
+
+
+def test_an_unaligned_buffer_gives_aligned_arrays():
+    raw = b"?" + frames.encode_frame(FrameType.RUN, {"x": np.arange(3.0)})
+    x = frames.decode_frame(memoryview(raw)[1:]).tensors["x"]
+    assert x.flags.aligned
+    assert x.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_fortran_strided_and_big_endian_arrays_are_written_row_major():
+    base = np.arange(12.0).reshape(3, 4)
+    tensors = {"f": np.asfortranarray(base), "s": base[:, ::2], "b": base.astype(">f8"), "t": base.T}
+    got = frames.decode_frame(frames.encode_frame(FrameType.RUN, tensors)).tensors
+    for name, want in tensors.items():
+        np.testing.assert_array_equal(got[name], want)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.zeros(2, "M8[s]"), np.zeros(2, "c16"), np.array([1, "a"], object), np.array([b"x"], object), "\ud800", np.zeros(2, "V4")],
+    ids=["datetime", "complex", "mixed", "bytes", "surrogate", "void"],
+)
+def test_what_has_no_form_in_a_frame_is_an_input_error(value):
+    with pytest.raises(InputError):
+        frames.encode_frame(FrameType.RUN, {"x": value})
+
+
+@pytest.mark.parametrize("name", ["", "\ud800", 3, "n" * 70_000], ids=["empty", "surrogate", "number", "long"])
+def test_a_name_that_has_no_form_is_an_input_error(name):
+    with pytest.raises(InputError):
+        frames.encode_frame(FrameType.RUN, {name: 1.0})
+
+
+def test_a_frame_too_large_is_out_of_range():
+    with pytest.raises(InputError) as caught:
+        frames.encode_parts(FrameType.RUN, {"x": np.zeros(100)}, max_payload=800)
+    assert caught.value.code is StatusCode.OUT_OF_RANGE
+
+
+def test_scalars_are_rank_zero():
+    got = frames.decode_frame(frames.encode_frame(FrameType.LOAD, {"a": "x", "b": 3, "c": True, "d": 0.5, "e": None, "f": ["p", "q"]}))
+    assert [got.tensors[n].shape for n in "abcdef"] == [(), (), (), (), (), (2,)]
+    assert (got.text("a"), got.integer("b"), got.text("e", "default"), got.texts("f")) == ("x", 3, "default", ("p", "q"))
+    with pytest.raises(BridgeError):
+        got.text("b")
+    with pytest.raises(BridgeError):
+        got.integer("a")
+
+
+# ---------------------------------------------------------------- sockets
+
+
+@pytest.fixture
+def pair():
+    a, b = socket.socketpair()
+    yield a, b
+    a.close()
+    b.close()
+
+
+@pytest.mark.parametrize("deadline", [None, 30.0], ids=["no deadline", "deadline"])
+@pytest.mark.parametrize("size", [1, 1_000_000], ids=["small", "8 MB"])
+def test_a_frame_crosses_a_socket(pair, deadline, size):
+    x = np.arange(float(size))
+    deadline = Deadline(deadline) if deadline else None
+    sender = threading.Thread(
+        target=frames.write_frame, args=(pair[0], FrameType.RUN, {"x": x}), kwargs={"request_id": 5, "deadline": deadline}
+    )
+    sender.start()
+    frame = frames.read_frame(pair[1], deadline=deadline)
+    sender.join()
+    assert frame.request_id == 5
+    np.testing.assert_array_equal(frame.tensors["x"], x)
+    assert frame.tensors["x"].flags.writeable
+
+
+def test_a_deadline_ends_a_read_and_the_link_still_works(pair):
+    with pytest.raises(BridgeTimeoutError):
+        frames.read_frame(pair[1], deadline=Deadline(0.01))
+    frames.write_frame(pair[0], FrameType.PING)
+    assert frames.read_frame(pair[1], deadline=Deadline(30)).type is FrameType.PING
+
+
+def test_a_deadline_ends_a_write_nobody_reads(pair):
+    with pytest.raises(BridgeTimeoutError):
+        frames.write_frame(pair[0], FrameType.RUN, {"x": np.zeros(10**6)}, deadline=Deadline(0.01))
+
+
+def test_a_cancel_wakes_a_read(pair):
+    woken, wake = socket.socketpair()
+    deadline = Deadline(60)
+    deadline.on_cancel(lambda: wake.send(b"x"))
+    threading.Timer(0.01, deadline.cancel).start()
+    with woken, wake, pytest.raises(CancelledError):
+        frames.read_frame(pair[1], deadline=deadline, wake=woken.fileno())
+
+
+@pytest.mark.parametrize("cut", [0, 3, 16, 20], ids=["at once", "in the header", "after the header", "in the payload"])
+def test_a_link_that_ends_is_a_bridge_error(pair, cut):
+    pair[0].sendall(frames.encode_frame(FrameType.RUN, {"x": 1.0})[:cut])
+    pair[0].close()
+    with pytest.raises(BridgeError):
+        frames.read_frame(pair[1])
+
+
+@pytest.mark.parametrize("name", [b for b in BAD if "cut" not in b.id and "length_too" not in b.id])
+def test_a_malformed_frame_from_a_socket_is_a_bridge_error(pair, name):
+    pair[0].sendall((VECTORS / name).read_bytes())
+    pair[0].shutdown(socket.SHUT_WR)
+    with pytest.raises(BridgeError):
+        frames.read_frame(pair[1])
+
+
+def test_sending_to_a_closed_link_is_a_bridge_error(pair):
+    pair[1].close()
+    with pytest.raises(BridgeError):
+        frames.write_frame(pair[0], FrameType.PING)
