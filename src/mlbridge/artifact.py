@@ -137,7 +137,13 @@ class Implementation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's form."""
-        out = {"runtime": self.runtime, "path": self.path, "format": self.format, "options": dict(self.options), "requires": dict(self.requires)}
+        out = {
+            "runtime": self.runtime,
+            "path": self.path,
+            "format": self.format,
+            "options": dict(self.options),
+            "requires": dict(self.requires),
+        }
         if self.parity is not None:
             out["parity"] = dict(self.parity)
         return out
@@ -268,7 +274,9 @@ def _copy_folder(origin: Path, target: Path, label: str, max_bytes: int | None) 
         (target / here.relative_to(origin)).mkdir(parents=True, exist_ok=True)
         for name in [*names, *files]:
             if (here / name).is_symlink():
-                raise ArtifactError(f"{label}: holds a link: {(here / name).relative_to(origin)}", hint="replace links by the files themselves")
+                raise ArtifactError(
+                    f"{label}: holds a link: {(here / name).relative_to(origin)}", hint="replace links by the files themselves"
+                )
         for name in sorted(files):
             if len(entries) >= _MAX_FILES:
                 raise ArtifactError(f"{label}: more than {_MAX_FILES} files")

@@ -123,9 +123,7 @@ class Runtime(Protocol):
         """Make a session of a live object."""
         ...
 
-    def load(
-        self, source: Artifact | str, /, *, signature: Signature | None = None, device: str = "auto", **options: Any
-    ) -> Session:
+    def load(self, source: Artifact | str, /, *, signature: Signature | None = None, device: str = "auto", **options: Any) -> Session:
         """Make a session of a file, or of what follows the scheme of a URI."""
         ...
 

@@ -68,7 +68,6 @@ _TABLE = (
 DTYPES: Mapping[str, DType] = {d.name: d for d in _TABLE}
 
 
-
 def level_text(level: Level) -> str:
     """Write a category level as text: strings as they are, `true`/`false`, integers in decimal.
 

@@ -266,7 +266,11 @@ def _speaks_codes(spec: TensorSpec, codes: bool | frozenset[str]) -> bool:
 
 
 def _needs_columns(array: np.ndarray, spec: TensorSpec, codes: bool) -> bool:
-    return spec.categorical or array.dtype.kind in "mM" or (array.dtype == object and any(c.unit in ("date", "timestamp") for c in spec.columns))
+    return (
+        spec.categorical
+        or array.dtype.kind in "mM"
+        or (array.dtype == object and any(c.unit in ("date", "timestamp") for c in spec.columns))
+    )
 
 
 def _nearest(name: Any, known: Iterable[str]) -> str:

@@ -90,7 +90,10 @@ def _open_table(x: Any, root: str) -> Opened:
     from narwhals.exceptions import NarwhalsError
 
     if type(x).__name__ in _SERIES:
-        raise InputError(f"a {root} {type(x).__name__} is not a table", hint="pass a table with named columns (`.to_frame()`), or an array (`.to_numpy()`)")
+        raise InputError(
+            f"a {root} {type(x).__name__} is not a table",
+            hint="pass a table with named columns (`.to_frame()`), or an array (`.to_numpy()`)",
+        )
     try:
         frame = nw.from_native(x)
         names = list(frame.collect_schema().names()) if isinstance(frame, nw.LazyFrame) else list(frame.columns)

@@ -69,7 +69,9 @@ def _unmask(value: np.ma.MaskedArray, where: str, problems: list[str]) -> np.nda
     return np.asarray(value.astype(object).filled(None))
 
 
-def coerce(values: np.ndarray, spec: TensorSpec, where: str, problems: list[str], *, column: Column | None = None, codes: bool = False) -> np.ndarray | None:
+def coerce(
+    values: np.ndarray, spec: TensorSpec, where: str, problems: list[str], *, column: Column | None = None, codes: bool = False
+) -> np.ndarray | None:
     """Turn an array of any shape into the spec's dtype under its rules.
 
     Parameters
@@ -197,7 +199,9 @@ def _to_float(values: np.ndarray, target: np.dtype, spec: TensorSpec, where: str
     elif spec.rounding == "refuse":
         inexact = (out.astype(values.dtype) != values) & ~np.isnan(values)
         if inexact.any():
-            problems.append(f"{where}: {_count(inexact, 'value')}, would be rounded to {target.name}; cast on purpose with mlbridge.cast({target.name!r})")
+            problems.append(
+                f"{where}: {_count(inexact, 'value')}, would be rounded to {target.name}; cast on purpose with mlbridge.cast({target.name!r})"
+            )
             return None
     return out
 
@@ -272,7 +276,9 @@ def encode(values: np.ndarray, column: Column, missing: str, where: str, problem
         problems.append(f"{where}: holds {', '.join(sorted(kinds))}, expected levels of type {wanted}: {_some(levels)}")
     if unknown and column.unknown == "refuse":
         first = next(iter(unknown.values()))
-        problems.append(f"{where}: unknown level{'s' if len(unknown) > 1 else ''} {_some(list(unknown))}, first at row {first}; known are {_some(levels)}")
+        problems.append(
+            f"{where}: unknown level{'s' if len(unknown) > 1 else ''} {_some(list(unknown))}, first at row {first}; known are {_some(levels)}"
+        )
     if missing == "refuse" and (out == -1).any():
         problems.append(f"{where}: {_count(out.reshape(values.shape) == -1, 'missing value')}; the model refuses missing values")
     return out.reshape(values.shape) if len(problems) == before else None
@@ -308,7 +314,13 @@ def check_codes(codes: np.ndarray, column: Column, missing: str, where: str, pro
     if not bad.any():
         return codes
     value = int(codes[bad].ravel()[0])
-    why = "a missing value, which the model refuses" if value == -1 else f"an unknown level; codes go up to {k - 1}" if value == k else f"not in {low}..{high}"
+    why = (
+        "a missing value, which the model refuses"
+        if value == -1
+        else f"an unknown level; codes go up to {k - 1}"
+        if value == k
+        else f"not in {low}..{high}"
+    )
     problems.append(f"{where}: {_count(bad, 'code')}: {value} is {why}")
     return None
 

@@ -1,0 +1,500 @@
+"""Model: what a user holds. It is handed a session and knows neither plug-ins nor conversion.
+
+Here: predict and run with their checks, concurrency, deadlines, saving, describing, closing. Made by `_api.py` and by
+`pipeline/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .artifact import Implementation
+from .errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, MlbridgeError, UnsupportedError
+from .interfaces import UNBOUNDED, Array, Deadline, Placed, Runtime, Session, Tunable
+from .package import limit_samples, write_package
+from .signature import Signature
+from .tensors import Coercion, batch_rows
+
+__all__ = ["Description", "Model", "Route"]
+
+_LIVE: weakref.WeakSet[Model] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The implementation chosen, and why.
+
+    Attributes
+    ----------
+    runtime : str
+        Name of the runtime that answers.
+    why : str
+        One sentence.
+    framework : str or None
+        The framework the model came from.
+    trust : str
+        The trust it was loaded at; `live` for an object in this process.
+    considered : tuple of str
+        What was tried before, and why it was not taken.
+    """
+
+    runtime: str
+    why: str
+    framework: str | None = None
+    trust: str = "live"
+    considered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model is, at a glance: print it, or show it in a notebook."""
+
+    name: str
+    signature: Signature
+    route: Route
+    device: str
+    parity: str
+    placement: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        facts = [("route", f"{self.route.runtime}: {self.route.why}")]
+        facts += [("", f"not taken: {c}") for c in self.route.considered]
+        facts += [("device", self.device + "".join(f", {100 * v:.0f} % of nodes on {k}" for k, v in self.placement.items()))]
+        facts += [("trust", self.route.trust), ("parity", self.parity.splitlines()[0])]
+        return facts + [(k, str(v)) for k, v in self.extra.items()]
+
+    def __repr__(self) -> str:
+        lines = [f"Model {self.name!r}"]
+        for side, specs in (("in", self.signature.inputs), ("out", self.signature.outputs)):
+            for spec in specs:
+                lines.append(f"  {side:<3} {spec}{_rules(spec)}")
+                lines += [f"        {_column_text(c)}" for c in spec.columns[:_SHOWN]]
+                if len(spec.columns) > _SHOWN:
+                    lines.append(f"        … and {len(spec.columns) - _SHOWN} more columns")
+        return "\n".join(lines + [f"  {k:<7} {v}" for k, v in self._facts()])
+
+    def _repr_html_(self) -> str:
+        esc = html.escape
+        rows = ""
+        for side, specs in (("input", self.signature.inputs), ("output", self.signature.outputs)):
+            for spec in specs:
+                columns = "<br>".join(esc(_column_text(c)) for c in spec.columns[: 4 * _SHOWN]) or "—"
+                more = f"<br>… and {len(spec.columns) - 4 * _SHOWN} more" if len(spec.columns) > 4 * _SHOWN else ""
+                rows += f"<tr><td>{side}</td><td><b>{esc(spec.name)}</b></td><td>{esc(str(spec).split(': ', 1)[1])}{esc(_rules(spec))}</td><td style='text-align:left'>{columns}{more}</td></tr>"
+        facts = "".join(f"<tr><td>{esc(k)}</td><td style='text-align:left'>{esc(v)}</td></tr>" for k, v in self._facts())
+        return (
+            f"<div><b>Model {esc(self.name)}</b><table><thead><tr><th></th><th>name</th><th>type</th><th>columns</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table><table><tbody>{facts}</tbody></table></div>"
+        )
+
+
+_SHOWN = 12  # columns listed before «and more»
+
+
+def _rules(spec: Any) -> str:
+    rules = [r for r, on in (("missing allowed", spec.missing == "allow"), ("rounds", spec.rounding == "nearest")) if on]
+    return f" ({', '.join(rules)})" if rules else ""
+
+
+def _column_text(column: Any) -> str:
+    text = column.name
+    if column.categories is not None:
+        levels = (" < " if column.ordered else ", ").join(map(str, column.categories[:8]))
+        text += f" {{{levels}{', …' if len(column.categories) > 8 else ''}}}" + (" or unknown" if column.unknown == "keep" else "")
+    return text + (f" [{column.unit}]" if column.unit else "")
+
+
+class Model:
+    """A model ready to use: predict, run, check, save, describe, tune, close.
+
+    Made by `mlbridge.wrap`, `mlbridge.load` and `mlbridge.convert`, not by hand. Threads may share it.
+
+    Attributes
+    ----------
+    signature : Signature
+        Names, dtypes, shapes and rules of inputs and outputs.
+    report : Report or None
+        The verification, where one was made.
+    samples : tuple of two dicts, or None
+        Golden inputs and outputs, as `run` speaks them.
+
+    Examples
+    --------
+    >>> import mlbridge as mb
+    >>> with mb.wrap(fitted, sample=X) as model:  # doctest: +SKIP
+    ...     model.predict(X)["label"]
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        runtime: Runtime | None = None,
+        route: Route | None = None,
+        report: Any = None,
+        samples: tuple[dict[str, Array], dict[str, Array]] | None = None,
+        name: str = "model",
+        native: Callable[[], tuple[Runtime, Session]] | None = None,
+        reload: tuple | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        requires: Mapping[str, str] | None = None,
+    ) -> None:
+        self.signature: Signature = session.signature
+        self.name = name
+        self.report = report
+        self.samples = samples
+        self.route = route or Route(getattr(runtime, "name", "custom"), "a session was given")
+        self._session, self._runtime, self._native, self._reload = session, runtime, native, reload
+        self._provenance, self._requires = dict(provenance or {}), dict(requires or {})
+        self._coercion = Coercion(self.signature)
+        self._exact = self._coercion.exact
+        self._decoders = tuple(self._coercion.decoders.items())
+        limit = session.max_concurrency
+        self._slots = None if limit >= UNBOUNDED else threading.BoundedSemaphore(limit)
+        self._run = session.run if self._slots is None else self._run_in_slot
+        self._closed = False
+        _LIVE.add(self)
+
+    # -------------------------------------------------- asking
+
+    def predict(self, x: Any, *, outputs: str | Sequence[str] | None = None, timeout_s: float | None = None) -> Any:
+        """Answer for user values; categories go in and come out as their values.
+
+        Parameters
+        ----------
+        x : table, dict of arrays, dict of scalars, list of dicts, or array
+            A table may hold extra columns, a dict may not; order never matters.
+        outputs : str or sequence of str, optional
+            One name returns that array alone; several return a subset.
+        timeout_s : float, optional
+            Seconds until the call ends with BridgeTimeoutError.
+
+        Returns
+        -------
+        table, dict or array
+            The same kind of table for a table; scalars for one record; else a dict of arrays by output name.
+
+        Raises
+        ------
+        InputError
+            If `x` does not fit; `.problems` lists everything.
+        InferenceError
+            If the model fails.
+        """
+        exact = self._exact
+        if exact is not None and outputs is None and timeout_s is None:
+            feeds = exact(x)
+            if feeds is not None:
+                try:
+                    results = self._run(feeds)
+                except MlbridgeError:
+                    raise
+                except Exception as exc:
+                    raise self._failure(exc) from exc
+                for name, decode in self._decoders:
+                    results[name] = decode(results[name])
+                return results
+        names = self._coercion.select(outputs)
+        feeds, opened = self._coercion.feeds(x)
+        return self._coercion.answer(self._ask(feeds, names, timeout_s), opened, outputs)
+
+    def run(self, feeds: Mapping[str, Any], *, outputs: str | Sequence[str] | None = None, timeout_s: float | None = None) -> Any:
+        """Answer for arrays by input name; categories are int32 codes in and out.
+
+        Parameters
+        ----------
+        feeds : dict of str to array_like
+            Exactly the signature's inputs.
+        outputs, timeout_s
+            As for `predict`.
+
+        Returns
+        -------
+        dict of str to ndarray, or one ndarray where `outputs` is one name.
+        """
+        names = self._coercion.select(outputs)
+        results = self._ask(self._coercion.run_feeds(feeds), names, timeout_s)
+        return results[outputs] if isinstance(outputs, str) else results
+
+    async def predict_async(self, x: Any, *, outputs: str | Sequence[str] | None = None, timeout_s: float | None = None) -> Any:
+        """As `predict`, awaited; cancelling the task cancels the call."""
+        names = self._coercion.select(outputs)
+        feeds, opened = self._coercion.feeds(x)
+        deadline = Deadline(timeout_s)
+        task = asyncio.get_running_loop().run_in_executor(None, self._ask, feeds, names, deadline)
+        try:
+            results = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            deadline.cancel()
+            task.add_done_callback(lambda t: t.cancelled() or t.exception())  # its error has nobody to go to
+            raise
+        return self._coercion.answer(results, opened, outputs)
+
+    def check(self, x: Any) -> list[str]:
+        """List the problems `predict` would raise for `x`, without running; empty if there are none."""
+        return self._coercion.check(x)
+
+    def _ask(self, feeds: dict[str, Array], names: list[str] | None, timeout: float | Deadline | None) -> dict[str, Array]:
+        if self._closed:
+            raise ClosedError(f"{self.name}: the model is closed")
+        nothing = self._coercion.empty(feeds, names)
+        if nothing is not None:
+            return nothing
+        deadline = timeout if timeout is None or isinstance(timeout, Deadline) else Deadline(timeout)
+        if deadline is not None:
+            deadline.check()
+        try:
+            return self._run(feeds, outputs=names, deadline=deadline)
+        except MlbridgeError:
+            raise
+        except Exception as exc:
+            raise self._failure(exc) from exc
+
+    def _failure(self, exc: Exception) -> InferenceError:
+        return InferenceError(f"{self.name}: the model failed: {type(exc).__name__}: {exc}", runtime=self.route.runtime)
+
+    def _run_in_slot(
+        self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
+    ) -> dict[str, Array]:
+        slots = self._slots
+        assert slots is not None
+        if deadline is None:
+            with slots:
+                return self._session.run(feeds, outputs=outputs)
+        while not slots.acquire(timeout=min(max(deadline.remaining_s() or 0.05, 0.0), 0.05)):
+            if deadline.cancelled:
+                raise CancelledError("the call was cancelled while it waited")
+            left = deadline.remaining_s()
+            if left is not None and left <= 0:
+                raise BridgeTimeoutError(
+                    "the deadline passed while the call waited for the model", hint="raise max concurrency or timeout_s"
+                )
+        try:
+            return self._session.run(feeds, outputs=outputs, deadline=deadline)
+        finally:
+            slots.release()
+
+    # -------------------------------------------------- what it is
+
+    @property
+    def device(self) -> str:
+        """Where it really runs: `cpu`, `cuda:0`, `r`, `jvm`, `grpc://host:port`."""
+        return self._session.device
+
+    @property
+    def placement(self) -> Mapping[str, float]:
+        """Share of nodes per execution provider; empty where the runtime has none."""
+        return self._session.placement if isinstance(self._session, Placed) else {}
+
+    def describe(self) -> Description:
+        """Return signature, route and why, device, trust and parity, to print or show in a notebook."""
+        parity = (
+            str(self.report) if self.report is not None else "the native model itself" if self.route.runtime != "onnx" else "not verified"
+        )
+        extra = self._session.describe() if hasattr(self._session, "describe") else {}
+        return Description(self.name, self.signature, self.route, self.device, parity, self.placement, extra)
+
+    def __repr__(self) -> str:
+        state = " (closed)" if self._closed else ""
+        return f"<Model {self.name!r}{state}: {self.signature} | {self.route.runtime} on {self.device}>"
+
+    def _repr_html_(self) -> str:
+        return self.describe()._repr_html_()
+
+    def tune(self, sample: Any, *, objective: str = "latency", budget_s: float = 1.0) -> Any:
+        """Measure plans on a sample and take the best; returns the record of what was tried.
+
+        Raises
+        ------
+        UnsupportedError
+            If the runtime has nothing to tune.
+        """
+        if not isinstance(self._session, Tunable):
+            raise UnsupportedError(f"{self.name}: the runtime {self.route.runtime!r} has nothing to tune")
+        feeds, _ = self._coercion.feeds(sample)
+        return self._session.tune(feeds, objective=objective, budget_s=budget_s)
+
+    # -------------------------------------------------- keeping and ending
+
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        native: bool | str = "auto",
+        samples: int = 64,
+        form: str = "file",
+        overwrite: bool = False,
+        version: str = "1",
+        description: str = "",
+    ) -> int:
+        """Write a `.mlb` package.
+
+        Parameters
+        ----------
+        path : path
+            The file or folder to make; its stem is the package's name.
+        native : {'auto', True, False}
+            Whether to keep the native implementation; `auto` keeps it only where no verified ONNX exists.
+        samples : int, default=64
+            Golden rows to keep, real rows of the sample; 0 writes none.
+        form : {'file', 'folder'}
+            One zip, or the same tree as a folder.
+        overwrite : bool
+            Whether an existing package may be replaced.
+        version, description : str
+            For the manifest.
+
+        Returns
+        -------
+        int
+            How many golden rows were written.
+
+        Raises
+        ------
+        InputError
+            If the path exists.
+        UnsupportedError
+            If neither implementation can be saved.
+        ArtifactError
+            If it cannot be written; an old package is intact.
+        """
+        kept = self._kept_samples(samples)
+        write_package(
+            path,
+            name=Path(path).stem,
+            version=version,
+            description=description,
+            signature=self.signature,
+            write_implementations=lambda tree: self._write_implementations(tree, native),
+            samples=kept,
+            report=self.report.to_dict() if self.report is not None else None,
+            provenance=self._provenance | {"framework": self.route.framework, "route": self.route.why},
+            card=self._card(Path(path).stem, description),
+            form=form,
+            overwrite=overwrite,
+        )
+        return 0 if kept is None else batch_rows(kept[0], self.signature) or 1
+
+    def _write_implementations(self, tree: Path, native: bool | str) -> list[Implementation]:
+        verified = self.report is not None and self.report.verified
+        primary_is_native = self.route.runtime != "onnx"
+        out, refused = [], []
+        if not (primary_is_native and native is False):
+            out += self._write_one(self._runtime, self._session, tree, "native" if primary_is_native else "onnx", refused)
+        wants_native = native is True or (native == "auto" and not verified)
+        if wants_native and self._native is not None and not primary_is_native:
+            runtime, session = self._native()
+            try:
+                out += self._write_one(runtime, session, tree, "native", refused)
+            finally:
+                session.close()
+        if not out or (native is True and not any(i.runtime != "onnx" for i in out)):
+            raise UnsupportedError(f"{self.name}: no implementation can be saved: {'; '.join(refused) or 'none was allowed'}")
+        return out
+
+    def _write_one(self, runtime: Runtime | None, session: Session, tree: Path, place: str, refused: list[str]) -> list[Implementation]:
+        if runtime is None:
+            refused.append("the session was made by hand")
+            return []
+        folder = tree / "model" / place
+        folder.mkdir(parents=True)
+        try:
+            made = runtime.save(session, folder)
+        except UnsupportedError as exc:
+            folder.rmdir()
+            refused.append(exc.message)
+            return []
+        parity = (
+            None
+            if self.report is None or place != "onnx"
+            else {
+                "verified": self.report.verified,
+                "rows": self.report.rows,
+                "max_error": self.report.max_error,
+                "tolerance": self.report.tolerance,
+            }
+        )
+        relative = (
+            made.path
+            if made.path.startswith("model/")
+            else f"model/{place}/{made.path}"
+            if made.path not in ("", ".")
+            else f"model/{place}"
+        )
+        return [Implementation(made.runtime, relative, made.format, made.options, dict(made.requires) | self._requires, parity)]
+
+    def _kept_samples(self, want: int) -> tuple[dict[str, Array], dict[str, Array]] | None:
+        if self.samples is None or want <= 0:
+            return None
+        feeds, results = self.samples
+        n = limit_samples(feeds, batch_rows(feeds, self.signature), want)
+        if n == 0:
+            return None
+        if not self.signature.batched:
+            return feeds, results
+        return {k: v[:n] for k, v in feeds.items()}, {k: v[:n] for k, v in results.items()}
+
+    def _card(self, name: str, description: str) -> str:
+        return f"# {name}\n\n{description}\n\n```\n{self.describe()!r}\n```\n\nOpen it with `mlbridge.load({name + '.mlb'!r})`.\n"
+
+    def close(self) -> None:
+        """Free what the model owns; harmless when repeated."""
+        if not self._closed:
+            self._closed = True
+            self._exact = None
+            self._session.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def __reduce__(self) -> tuple:
+        if self._reload is None:
+            raise TypeError(f"{self.name}: only a model loaded from a path pickles, as its path and hash; save it and load it first")
+        return self._reload
+
+
+class _Forked:
+    """Stands in for a session in a forked child: its native resources belong to the parent."""
+
+    device, max_concurrency = "none", UNBOUNDED
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+
+    def run(self, feeds: Mapping[str, np.ndarray], /, *, outputs: Any = None, deadline: Any = None) -> dict[str, np.ndarray]:
+        raise ClosedError(
+            "the model belongs to the process this one was forked from", hint="load it again after the fork, or start processes by spawn"
+        )
+
+    def close(self) -> None:
+        """Nothing is owned here."""
+
+
+def _after_fork() -> None:
+    for model in list(_LIVE):
+        model._session = _Forked(model.signature)
+        model._slots, model._run = None, model._session.run
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
