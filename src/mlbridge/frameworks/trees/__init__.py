@@ -1,0 +1,13 @@
+"""Trees of every library: one value, one ONNX writer, one maker of probe rows. No library is named here.
+
+Rooms: `forest` (Tree, and many of them in one set of arrays), `writer` (`add_trees`), `rows` (`path_rows`, `node_coverage`).
+Called by every framework that has trees.
+"""
+
+from __future__ import annotations
+
+from .forest import GE, GT, IN, LE, LT, Tree
+from .rows import node_coverage, path_rows
+from .writer import add_trees
+
+__all__ = ["GE", "GT", "IN", "LE", "LT", "Tree", "add_trees", "node_coverage", "path_rows"]
