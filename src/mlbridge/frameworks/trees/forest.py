@@ -91,7 +91,12 @@ def _check(sizes, leaf, left, right, here, shift) -> None:
     children = np.concatenate((left[inner], right[inner]))
     first = np.concatenate((shift[inner], shift[inner]))
     size = np.concatenate((np.repeat(sizes, sizes)[inner],) * 2)
-    if (sizes < 1).any() or (children <= first).any() or (children >= first + size).any() or len(np.unique(children)) != len(children):
+    if (
+        (sizes < 1).any()
+        or (children <= first).any()
+        or (children >= first + size).any()
+        or np.bincount(children, minlength=1).max(initial=0) > 1
+    ):
         raise ConversionError("a tree's children do not form a tree")
     if len(children) != len(here) - len(sizes):
         raise ConversionError("a tree has nodes that no path reaches", hint="drop unreachable nodes before writing")

@@ -11,6 +11,7 @@ from .forest import GE, LE, LT, Forest, Tree, stack
 __all__ = ["node_coverage", "path_rows"]
 
 _ROWS_AT_ONCE = 8192  # bounds the memory of a walk
+_CELLS = 30_000_000  # of the answer: on wide tables fewer nodes are tried
 _CELLS_AT_ONCE = 4_000_000  # bounds the memory of path rows: nodes x (columns + category codes)
 
 
@@ -65,6 +66,7 @@ def path_rows(
     forest = stack(trees, levels or {})
     rng = np.random.default_rng(seed)
     nodes = np.flatnonzero(~forest.leaf)
+    max_nodes = min(max_nodes, max(1, _CELLS // (3 * columns)))
     if len(nodes) > max_nodes:
         nodes = np.sort(rng.choice(nodes, max_nodes, replace=False))
     base = np.zeros((1, columns)) if base_rows is None or not len(base_rows) else np.asarray(base_rows)
