@@ -8,6 +8,7 @@ Files and buffers that are malformed raise ArtifactError; the same bytes from a 
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArtifactError, BridgeError, CancelledError, InputError, StatusCode
+from .errors import ArtifactError, BridgeError, InputError, StatusCode
 from .interfaces import Array, Deadline
 from .signature import DTYPES
 
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_PAYLOAD",
     "Frame",
     "FrameType",
+    "LinkError",
     "decode_frame",
     "encode_frame",
     "encode_parts",
@@ -60,6 +62,10 @@ _STRING = DTYPES["string"].frame
 _CODE_OF: dict[np.dtype, int] = {np.dtype(d.numpy): d.frame for d in DTYPES.values() if d.numpy and d.name != "string"}
 _DTYPE_OF: dict[int, np.dtype] = {code: dtype for dtype, code in _CODE_OF.items()}
 _BOOL = DTYPES["bool"].frame
+
+
+class LinkError(BridgeError):
+    """The connection ended or broke; it did not lie."""
 
 
 class FrameType(IntEnum):
@@ -163,7 +169,7 @@ def encode_parts(
         parts.append(head)
         size += len(head) + length
         if length:
-            parts.append(memoryview(data).cast("B") if type(data) is np.ndarray else data)
+            parts.append(data.data.cast("B") if type(data) is np.ndarray else data)
             if length & 7:
                 parts.append(_ZEROS[: -length & 7])
                 size += -length & 7
@@ -404,7 +410,7 @@ def write_parts(sock: socket.socket, parts: list[Any], *, deadline: Deadline | N
     except OSError as exc:
         if isinstance(exc, BridgeError):
             raise
-        raise BridgeError(f"the link broke while sending: {exc}") from exc
+        raise LinkError(f"the link broke while sending: {exc}") from exc
 
 
 def _send_until(sock: socket.socket, part: memoryview, deadline: Deadline, wake: int | None) -> None:
@@ -445,7 +451,7 @@ def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: i
 
 def read_exactly(sock: socket.socket, size: int, *, deadline: Deadline | None = None, wake: int | None = None) -> memoryview:
     """Receive `size` bytes into fresh memory; raises as `read_frame`."""
-    view = memoryview(np.empty(size, np.uint8))  # aligned, and not touched before it is filled
+    view = np.empty(size, np.uint8).data  # aligned, and not touched before it is filled
     got = 0
     try:
         while got < size:
@@ -453,12 +459,12 @@ def read_exactly(sock: socket.socket, size: int, *, deadline: Deadline | None = 
                 _wait(sock, select.POLLIN, deadline, wake)
             n = sock.recv_into(view[got:])
             if n == 0:
-                raise BridgeError("the other side closed the link" + (" inside a frame" if got else ""))
+                raise LinkError("the other side closed the link" + (" inside a frame" if got else ""))
             got += n
     except OSError as exc:
         if isinstance(exc, BridgeError):
             raise
-        raise BridgeError(f"the link broke while receiving: {exc}") from exc
+        raise LinkError(f"the link broke while receiving: {exc}") from exc
     return view
 
 
@@ -475,5 +481,5 @@ def _wait(sock: socket.socket, event: int, deadline: Deadline, wake: int | None)
         ready = poller.poll(None if left is None else max(0.0, left) * 1000 + 1)
         if any(fd == own for fd, _ in ready):
             return
-        if ready and not deadline.cancelled:  # the one who wakes has ended the link
-            raise CancelledError("the call was ended from outside")
+        if ready and wake is not None and not deadline.cancelled:
+            os.read(wake, 4096)  # a late wake of an earlier call

@@ -1,0 +1,390 @@
+"""n worker processes as one: checkout, deadlines, death, respawn with reload, back-off, close."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import BridgeError, BridgeTimeoutError, CancelledError, ClosedError, MlbridgeError, WorkerDiedError
+from ..frames import Frame, FrameType, LinkError
+from ..interfaces import Deadline
+from .command import Backoff, WorkerCommand
+from .lane import Lane, NotSentError, foreign_error
+from .process import WorkerProcess, check_owner
+
+__all__ = ["WorkerPool"]
+
+_DYING_S = 0.5  # a worker whose link ended is about to end; waiting tells its exit status
+_CLOSING_S = 1.0
+
+
+class _Slot:
+    """A place for one process; empty while it is started again."""
+
+    __slots__ = ("failed", "process")
+
+    def __init__(self) -> None:
+        self.process: WorkerProcess | None = None
+        self.failed = False
+
+
+class WorkerPool:
+    """Processes of one command that hold the same models.
+
+    The first is started at once, the others in the background.
+
+    Parameters
+    ----------
+    command : WorkerCommand
+        What to start.
+    load : mapping of str to array_like
+        The tensors of LOAD for model 0, without `model`.
+    workers : int, default=1
+        Number of processes.
+    backoff : Backoff, optional
+        How dying workers are started again.
+
+    Attributes
+    ----------
+    loaded : Frame
+        The first answer to LOAD.
+
+    Raises
+    ------
+    MlbridgeError
+        What the start or the LOAD failed with; then no process is left.
+    """
+
+    def __init__(self, command: WorkerCommand, load: Mapping[str, Any], *, workers: int = 1, backoff: Backoff | None = None) -> None:
+        self.command = command
+        self._backoff = backoff or Backoff()
+        self._owner = os.getpid()
+        self._changed = threading.Condition(threading.Lock())
+        self._slots = [_Slot() for _ in range(workers)]
+        self._idle: list[tuple[WorkerProcess, Lane]] = []
+        self._models: dict[int, dict[str, Any]] = {0: {**load, "model": 0}}
+        self._next_model = 1
+        self._closed = False
+        self._deaths = 0  # in a row, without an answer between them
+        self._last_death = ""
+        process, self.loaded = self._start()
+        self._seat(self._slots[0], process)
+        for slot in self._slots[1:]:
+            self._in_background(self._revive, slot)
+
+    # ------------------------------------------------------------ asking
+
+    @property
+    def max_concurrency(self) -> int:
+        """Calls it runs at once."""
+        return len(self._slots) * self.command.lanes
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The ids of the processes that are up."""
+        with self._changed:
+            return tuple(s.process.pid for s in self._slots if s.process is not None)
+
+    @property
+    def device(self) -> str:
+        """What the workers said they run on."""
+        with self._changed:
+            said = next((s.process.device for s in self._slots if s.process is not None), self.command.device)
+        return self.loaded.text("device", said) or said
+
+    @property
+    def failed(self) -> bool:
+        """Whether every process died too often to be started again."""
+        return all(slot.failed for slot in self._slots)
+
+    def call(self, tensors: Mapping[str, Any], *, deadline: Deadline | None = None, kind: FrameType = FrameType.RUN) -> Frame:
+        """Ask one worker and return its RESULT.
+
+        Raises
+        ------
+        InputError
+            If the request has no form in a frame.
+        WorkerDiedError
+            If the worker died while it held the request; a request that had not reached it is sent again, once.
+        BridgeError
+            If the answer is not one, or the workers FAILED.
+        BridgeTimeoutError, CancelledError
+            If the deadline ended the call; the worker is interrupted, and killed if it does not listen.
+        ClosedError
+            After close or in a forked process.
+        MlbridgeError
+            What the worker answered.
+        """
+        try:
+            answer = self._call(tensors, deadline, kind)
+        except NotSentError:
+            try:
+                answer = self._call(tensors, deadline, kind)
+            except NotSentError as exc:
+                raise self._died(f"the {self.command.runtime} worker died before it had the request, twice", "") from exc
+        if answer.type is FrameType.ERROR:
+            raise foreign_error(answer, self.command.runtime)
+        return answer
+
+    def _call(self, tensors: Mapping[str, Any], deadline: Deadline | None, kind: FrameType) -> Frame:
+        process, lane = self._take(deadline)
+        try:
+            answer = lane.ask(kind, tensors, deadline=deadline)
+        except (BridgeTimeoutError, CancelledError):
+            self._in_background(self._mend, process, lane)
+            raise
+        except NotSentError:
+            self._lose(process, lane, _DYING_S)
+            self._check_open()
+            raise
+        except LinkError as exc:
+            self._lose(process, lane, _DYING_S)
+            self._check_open()
+            raise self._died(f"the {self.command.runtime} worker died during the call", process.post_mortem()) from exc
+        except BridgeError as exc:
+            self._lose(process, lane, 0.0)
+            raise BridgeError(exc.message, hint="the worker was restarted", runtime=self.command.runtime) from exc
+        except BaseException:  # nothing was sent (InputError), or nobody knows how far it got
+            if lane.in_step:
+                self._give_back(process, lane)
+            else:
+                self._lose(process, lane, 0.0)
+            raise
+        self._deaths = 0
+        self._give_back(process, lane)
+        return answer
+
+    def _died(self, what: str, how: str) -> WorkerDiedError:
+        return WorkerDiedError(
+            f"{what}{how}", hint="the next call gets a new worker; was it killed, or out of memory?", runtime=self.command.runtime
+        )
+
+    def _check_open(self) -> None:
+        check_owner(self._owner)
+        if self._closed:
+            raise ClosedError("the model is closed", runtime=self.command.runtime)
+
+    def _take(self, deadline: Deadline | None, fits: Callable[[WorkerProcess], bool] | None = None) -> tuple[WorkerProcess, Lane]:
+        """Wait for an idle lane of a live process."""
+        while True:
+            check_owner(self._owner)  # before the lock, which a fork may have copied locked
+            with self._changed:
+                self._check_open()
+                process, lane = self._idle.pop() if self._idle and fits is None else self._wait_idle(deadline, fits)
+            if process.alive:
+                return process, lane
+            self._lose(process, lane, 0.0)
+
+    def _wait_idle(self, deadline: Deadline | None, fits: Callable[[WorkerProcess], bool] | None) -> tuple[WorkerProcess, Lane]:
+        forget = None if deadline is None else deadline.on_cancel(self._notify_later)
+        try:
+            while True:
+                self._check_open()
+                for i, (process, _) in enumerate(self._idle):
+                    if fits is None or fits(process):
+                        return self._idle.pop(i)
+                if self.failed:
+                    raise BridgeError(
+                        f"the model has FAILED: its {self.command.runtime} worker died {self._deaths} times in a row; {self._last_death}",
+                        hint="close it, repair the cause and load it again",
+                        runtime=self.command.runtime,
+                    )
+                if deadline is not None:
+                    deadline.check()
+                left = None if deadline is None else deadline.remaining_s()
+                self._changed.wait(None if left is None else max(0.0, left) + 0.001)
+        finally:
+            if forget is not None:
+                forget()
+
+    def _notify_later(self) -> None:
+        # cancel may be called by the thread that holds the lock
+        self._in_background(self._notify)
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _give_back(self, process: WorkerProcess, lane: Lane) -> None:
+        with self._changed:
+            if not self._closed and any(slot.process is process for slot in self._slots):
+                self._idle.append((process, lane))
+                self._changed.notify()
+                return
+        lane.close()
+
+    # ------------------------------------------------------------ models
+
+    def add(self, load: Mapping[str, Any]) -> tuple[int, Frame]:
+        """Load one more model into every process; return its number and the first answer."""
+        with self._changed:
+            model, self._next_model = self._next_model, self._next_model + 1
+            self._models[model] = {**load, "model": model}
+        answer = None
+        try:
+            while answer is None or self._lacking(model):
+                process, lane = self._take(Deadline(self.command.load_timeout_s), lambda p: model not in p.loaded or answer is None)
+                answer = self._load(process, lane, model)
+                self._give_back(process, lane)
+        except BaseException:
+            self.remove(model)
+            raise
+        return model, answer
+
+    def remove(self, model: int) -> None:
+        """Forget a model; processes that are up are told when they are idle."""
+        with self._changed:
+            self._models.pop(model, None)
+        while (held := self._holding(model)) and not self._closed:
+            try:
+                process, lane = self._take(Deadline(self.command.grace_s), lambda p: p in held)
+            except MlbridgeError:
+                return  # busy: the number is never used again
+            process.loaded.discard(model)
+            try:
+                lane.ask(FrameType.CLOSE, {"model": model}, deadline=Deadline(self.command.grace_s))
+            except MlbridgeError:
+                self._lose(process, lane, 0.0)
+            else:
+                self._give_back(process, lane)
+
+    def _lacking(self, model: int) -> bool:
+        with self._changed:
+            return any(s.process is not None and model not in s.process.loaded for s in self._slots)
+
+    def _holding(self, model: int) -> list[WorkerProcess]:
+        with self._changed:
+            return [s.process for s in self._slots if s.process is not None and model in s.process.loaded]
+
+    def _load(self, process: WorkerProcess, lane: Lane, model: int) -> Frame:
+        try:
+            answer = lane.ask(FrameType.LOAD, self._models[model], deadline=Deadline(self.command.load_timeout_s))
+        except BridgeError as exc:
+            self._lose(process, lane, _DYING_S)
+            raise type(exc)(
+                f"the {self.command.runtime} worker failed while it loaded the model: {exc.message}{process.post_mortem()}",
+                hint=exc.hint,
+                runtime=self.command.runtime,
+            ) from exc
+        if answer.type is FrameType.ERROR:
+            self._give_back(process, lane)
+            raise foreign_error(answer, self.command.runtime)
+        process.loaded.add(model)
+        return answer
+
+    # ------------------------------------------------------------ life and death
+
+    def _start(self) -> tuple[WorkerProcess, Frame]:
+        """Start a process and load every model into it."""
+        process = WorkerProcess(self.command)
+        answer = None
+        try:
+            while missing := self._models.keys() - process.loaded:
+                answer = self._load(process, process.lanes[0], min(missing))
+        except BaseException:
+            self._bury(process, 0.0)
+            raise
+        assert answer is not None
+        return process, answer
+
+    def _seat(self, slot: _Slot, process: WorkerProcess) -> bool:
+        with self._changed:
+            if self._closed:
+                return False
+            slot.process = process
+            self._idle.extend((process, lane) for lane in process.lanes)
+            self._changed.notify_all()
+        return True
+
+    def _mend(self, process: WorkerProcess, lane: Lane) -> None:
+        """After a call that was given up: interrupt the worker, or end it."""
+        try:
+            if process.interrupt(lane):
+                lane.settle(Deadline(self.command.grace_s))
+                self._give_back(process, lane)
+                return
+        except MlbridgeError:
+            pass  # it does not listen
+        self._lose(process, lane, 0.0, counts=False)
+
+    def _lose(self, process: WorkerProcess, lane: Lane, within_s: float, *, counts: bool = True) -> None:
+        """Give a process up, once, and start another; the lane is the caller's own."""
+        with self._changed:
+            slot = next((s for s in self._slots if s.process is process), None)
+            idle = [held for p, held in self._idle if p is process]
+            self._idle = [pair for pair in self._idle if pair[0] is not process]
+            if slot is not None:
+                slot.process = None
+        self._bury(process, within_s, idle)
+        lane.close()
+        if slot is None:
+            return
+        with self._changed:
+            if counts and not self._closed:
+                self._count_death(slot, f"the last one ended{process.post_mortem()}")
+            self._changed.notify_all()
+        if not slot.failed:
+            self._in_background(self._revive, slot)
+
+    def _count_death(self, slot: _Slot, how: str) -> None:
+        self._deaths += 1
+        self._last_death = how
+        slot.failed = self._deaths >= self._backoff.attempts
+
+    @staticmethod
+    def _bury(process: WorkerProcess, within_s: float, idle: list[Lane] | None = None) -> None:
+        process.end(within_s)
+        process.free()
+        for lane in process.lanes if idle is None else idle:
+            lane.close()
+
+    def _revive(self, slot: _Slot) -> None:
+        """Start a process for an empty slot, backing off, until it works, FAILED or closed."""
+        while True:
+            with self._changed:
+                ends_at = time.monotonic() + self._backoff.delay_s(self._deaths)
+                while not self._closed and (left := ends_at - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                if self._closed:
+                    return
+            try:
+                process, _ = self._start()
+            except MlbridgeError as exc:
+                with self._changed:
+                    self._count_death(slot, f"the last one: {exc.message}")
+                    self._changed.notify_all()
+                    if slot.failed:
+                        return
+                continue
+            if not self._seat(slot, process):
+                self._bury(process, _CLOSING_S)
+            return
+
+    @staticmethod
+    def _in_background(work: Callable[..., object], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the interpreter is going down
+            threading.Thread(target=work, args=args, name="mlbridge-worker-care", daemon=True).start()
+
+    def close(self) -> None:
+        """End every process; calls in flight raise ClosedError. Harmless when repeated."""
+        if os.getpid() != self._owner:
+            self._closed = True
+            return
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            processes = [s.process for s in self._slots if s.process is not None]
+            idle, self._idle = self._idle, []
+            for slot in self._slots:
+                slot.process = None
+            self._changed.notify_all()
+        for process in processes:
+            process.hang_up()
+        ends_at = time.monotonic() + _CLOSING_S
+        for process in processes:
+            self._bury(process, max(0.0, ends_at - time.monotonic()), [lane for p, lane in idle if p is process])
