@@ -7,6 +7,7 @@ sessions, a *Framework* knows one library's models. Start with `wrap`, `load` an
 from ._api import convert, load, serve, wrap
 from .errors import MlbridgeError
 from .model import Model
+from .pipeline import Pipeline, cast
 from .signature import Column, Signature, TensorSpec
 
 __version__ = "0.1.0"
@@ -15,9 +16,11 @@ __all__ = [
     "Column",
     "MlbridgeError",
     "Model",
+    "Pipeline",
     "Signature",
     "TensorSpec",
     "__version__",
+    "cast",
     "convert",
     "load",
     "serve",

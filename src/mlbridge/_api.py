@@ -33,6 +33,7 @@ from .errors import (
 from .interfaces import Array, Framework, Runtime, Session
 from .model import Model, Route
 from .package import Package, read_package
+from .pipeline.composed import set_loader
 from .signature import ROWS, Signature, TensorSpec
 from .tensors import Coercion, batch_rows
 
@@ -939,3 +940,6 @@ def serve(models: Mapping[str, Any], **keywords: Any) -> Any:
         Running; a context manager with `stop`, `wait` and its addresses.
     """
     return plugins.server()(models, **keywords)
+
+
+set_loader(load)  # stages given as paths are opened by `load`; pipeline imports nothing above itself

@@ -44,6 +44,8 @@ class Trust(IntEnum):
 
 FORMATS: Mapping[str, Trust] = {
     "mlb": Trust.DATA,
+    "pipeline": Trust.DATA,  # its stages are checked each on its own
+    "pipeline-toml": Trust.DATA,
     "onnx": Trust.DATA,
     "rds": Trust.DATA,  # read by our own reader; inside R it is code
     "spark": Trust.DATA,  # read by our own reader; inside a JVM it is code
@@ -319,6 +321,8 @@ def sniff(path: Path) -> str:
         return "pmml"
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
         return "safetensors"
+    if path.suffix == ".toml" and b"[stages]" in path.read_bytes()[: 1 << 20]:
+        return "pipeline-toml"
     if path.suffix in (".R", ".r"):
         return "r-script"
     return "onnx" if _looks_like_onnx(path) else "unknown"
@@ -327,6 +331,8 @@ def sniff(path: Path) -> str:
 def _sniff_folder(path: Path) -> str:
     if (path / "mlbridge.json").is_file():
         return "mlb"
+    if (path / "pipeline.json").is_file():
+        return "pipeline"
     if (path / "saved_model.pb").is_file():
         return "savedmodel"
     if (path / "metadata").is_dir() and any((path / "metadata").glob("part-*")):
@@ -365,7 +371,7 @@ def _sniff_compressed(path: Path) -> str:
             elif magic[:3] == b"BZh":
                 head = bz2.BZ2File(f).read(16)
             elif magic[:1] == b"\xfd":
-                head = lzma.LZMAFile(f).read(16)
+                head = lzma.LZMADecompressor().decompress(f.read(_HEAD), 16)
             else:
                 head = zlib.decompressobj().decompress(f.read(_HEAD), 16)
         except (OSError, EOFError, lzma.LZMAError, zlib.error):

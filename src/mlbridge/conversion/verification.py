@@ -23,7 +23,7 @@ from ..interfaces import Array
 from ..signature import Signature, TensorSpec
 from ..tensors import batch_rows
 
-__all__ = ["OutputParity", "Report", "cache_folder", "compare", "default_tolerance", "rows_hold", "verify"]
+__all__ = ["OutputParity", "Report", "cache_folder", "compare", "default_tolerance", "rows_hold", "signature_probes", "verify"]
 
 Function = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
@@ -365,6 +365,72 @@ def rows_hold(function: Function, feeds: Mapping[str, Array], signature: Signatu
         return False
     singles = stack(function(_take(feeds, [i])) for i in range(min(rows, 4)))
     return all(o.ok for o in compare(singles, {k: v[: min(rows, 4)] for k, v in whole.items()}, signature, tolerance=limit))
+
+
+def signature_probes(signature: Signature, feeds: Mapping[str, Array], *, seed: int, rows: int = 64) -> dict[str, Array]:
+    """Make probe rows from a signature alone: levels, unknown and missing where allowed, columns at and beyond their range.
+
+    Parameters
+    ----------
+    signature : Signature
+        Batched; others give no rows.
+    feeds : dict of str to ndarray
+        Real rows that give each column its range; a standard normal range without them.
+    seed : int
+        Of the choices.
+    rows : int
+        How many.
+    """
+    if not signature.batched or any(not isinstance(d, int) for s in signature.inputs for d in s.shape[1:]):
+        return {}
+    rng, out = np.random.default_rng(seed), {}
+    for spec in signature.inputs:
+        real = feeds.get(spec.name)
+        shape = (rows, *spec.shape[1:])
+        if spec.categorical:
+            out[spec.name] = _probe_codes(spec, shape, rng)
+        elif spec.dtype == "string":
+            pool = np.append(real.ravel()[:256], ["", "é"]) if real is not None and real.size else np.array(["", "a", "é"], object)
+            out[spec.name] = rng.choice(np.array([v for v in pool if v is not None], object), shape)
+        elif np.dtype(spec.dtype).kind == "f":
+            out[spec.name] = _probe_numbers(spec, real, shape, rng)
+        else:
+            low, high = (0, 1) if real is None or not real.size else (int(real.min()), int(real.max()))
+            out[spec.name] = rng.integers(low, high + 1, shape).astype(spec.dtype)
+    return out
+
+
+def _probe_codes(spec: TensorSpec, shape: tuple, rng: np.random.Generator) -> Array:
+    out = np.empty(shape, np.int32)
+    wide = out.reshape(shape[0], -1)
+    for j in range(wide.shape[1]):
+        column = spec.columns[j if j < len(spec.columns) else 0]
+        k = len(column.categories or ())
+        pool = list(range(k)) + ([k] if column.unknown == "keep" else []) + ([-1] if spec.missing == "allow" else [])
+        wide[:, j] = rng.permutation(np.resize(np.array(pool or [-1]), shape[0]))
+    return out
+
+
+def _probe_numbers(spec: TensorSpec, real: Array | None, shape: tuple, rng: np.random.Generator) -> Array:
+    if real is None or not real.size:
+        out = rng.standard_normal(shape)
+    else:
+        flat = real.reshape(len(real), -1).astype(np.float64)
+        with np.errstate(all="ignore"):
+            low, high = (
+                np.nanmin(np.where(np.isfinite(flat), flat, np.nan), axis=0),
+                np.nanmax(np.where(np.isfinite(flat), flat, np.nan), axis=0),
+            )
+        low, high = np.nan_to_num(low), np.nan_to_num(high)
+        out = low + (high - low) * rng.random((shape[0], flat.shape[1]))
+        extreme = rng.random(out.shape)
+        out = np.where(
+            extreme < 0.1, low, np.where(extreme < 0.2, high, np.where(extreme < 0.3, 10 * high, np.where(extreme < 0.4, 10 * low, out)))
+        )
+        out = out.reshape(shape)
+    if spec.missing == "allow":
+        out = np.where(rng.random(shape) < 0.05, np.nan, out)
+    return out.astype(spec.dtype)
 
 
 # ---------------------------------------------------------------- what was verified once

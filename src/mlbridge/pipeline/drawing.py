@@ -1,0 +1,110 @@
+"""The graph of a pipeline as SVG: stages as boxes in columns, edges as curves, inserted conversions on them."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+__all__ = ["svg"]
+
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 190, 62, 110, 26, 18
+_COLOURS = {"onnx": "#dcecff", "python": "#fff3cf", "r": "#dff3df", "jvm": "#ffe3d6", "grpc": "#eee3fb", "pipeline": "#e8eef2"}
+
+
+def svg(pipeline: Any) -> str:
+    """Draw a pipeline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Its stages are laid out in columns, producers left of consumers.
+
+    Returns
+    -------
+    str
+        An `<svg>` element.
+    """
+    plan, stages = pipeline.plan, pipeline.stages
+    depth = _depths(plan)
+    columns: dict[int, list[str]] = {}
+    for node, d in depth.items():
+        columns.setdefault(d, []).append(node)
+    place = _places(plan, columns)
+    width = max(x for x, _ in place.values()) + _WIDTH + _MARGIN
+    height = max(y for _, y in place.values()) + _HEIGHT + _MARGIN
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>',
+    ]
+    joined: dict[tuple[str, str], list[str]] = {}
+    for e in plan.edges:
+        source = e.producer.stage if e.producer.stage is not None else f"in:{e.producer.tensor}"
+        joined.setdefault((source, e.consumer.stage), []).extend(s.text for s in e.steps)
+    for name, end in plan.outputs.items():
+        joined.setdefault((end.stage or "", f"out:{name}"), [])
+    parts += [_edge(place[a], place[b], texts) for (a, b), texts in joined.items()]
+    parts += [_node(node, xy, plan, stages) for node, xy in place.items()]
+    return "".join(parts) + "</svg>"
+
+
+def _depths(plan: Any) -> dict[str, int]:
+    depth = {f"in:{i.name}": 0 for i in plan.signature.inputs}
+    for stage in plan.order:
+        before = [e.producer.stage for f in plan.feeds[stage] for e in f.edges]
+        depth[stage] = 1 + max((depth[b] for b in before if b is not None), default=0)
+    last = max(depth.values(), default=0) + 1
+    return depth | {f"out:{name}": last for name in plan.outputs}
+
+
+def _places(plan: Any, columns: dict[int, list[str]]) -> dict[str, tuple[int, int]]:
+    """Order each column by the mean place of its producers, so that edges cross little."""
+    feeders: dict[str, list[str]] = {}
+    for e in plan.edges:
+        feeders.setdefault(e.consumer.stage, []).append(e.producer.stage if e.producer.stage is not None else f"in:{e.producer.tensor}")
+    for name, end in plan.outputs.items():
+        feeders[f"out:{name}"] = [end.stage]
+    tallest = max(len(c) for c in columns.values())
+    place: dict[str, tuple[int, int]] = {}
+    for d in sorted(columns):
+        nodes = sorted(
+            columns[d], key=lambda n: sum(place[f][1] for f in feeders.get(n, []) if f in place) / max(len(feeders.get(n, [])), 1)
+        )
+        top = _MARGIN + (tallest - len(nodes)) * (_HEIGHT + _GAP_Y) // 2
+        for i, node in enumerate(nodes):
+            place[node] = (_MARGIN + d * (_WIDTH + _GAP_X), top + i * (_HEIGHT + _GAP_Y))
+    return place
+
+
+def _cut(text: str, n: int = 27) -> str:
+    return html.escape(text if len(text) <= n else text[: n - 1] + "…")
+
+
+def _node(node: str, xy: tuple[int, int], plan: Any, stages: Any) -> str:
+    x, y = xy
+    if node.startswith(("in:", "out:")):
+        side, name = node.split(":", 1)
+        spec = plan.signature.input(name) if side == "in" else plan.signature.output(name)
+        title, lines, fill, radius = name, [str(spec).split(": ", 1)[1]], "#f4f4f4", 30
+    else:
+        model = stages[node]
+        title, radius = node, 6
+        lines = [
+            f"{model.route.framework or model.route.runtime} · {model.route.runtime} on {model.device}",
+            ", ".join(str(o).replace("rows, ", "").replace("[rows]", "") for o in model.signature.outputs),
+        ]
+        fill = _COLOURS.get(model.route.runtime, "#eef")
+    text = f'<text x="{x + _WIDTH / 2}" y="{y + 20}" text-anchor="middle" font-weight="bold">{_cut(title)}</text>'
+    for i, line in enumerate(lines[:2]):
+        text += f'<text x="{x + _WIDTH / 2}" y="{y + 37 + 15 * i}" text-anchor="middle" font-size="10" fill="#445">{_cut(line, 34)}</text>'
+    return f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="{radius}" fill="{fill}" stroke="#889"/>{text}'
+
+
+def _edge(a: tuple[int, int], b: tuple[int, int], texts: list[str]) -> str:
+    x1, y1, x2, y2 = a[0] + _WIDTH, a[1] + _HEIGHT / 2, b[0], b[1] + _HEIGHT / 2
+    bend = (x2 - x1) / 2
+    out = f'<path d="M{x1},{y1} C{x1 + bend},{y1} {x2 - bend},{y2} {x2},{y2}" fill="none" stroke="#667" marker-end="url(#arrow)"/>'
+    shown = list(dict.fromkeys(texts))
+    if shown:
+        label = shown[0] + (f" +{len(shown) - 1}" if len(shown) > 1 else "")
+        out += f'<text x="{(x1 + x2) / 2}" y="{(y1 + y2) / 2 - 6}" text-anchor="middle" font-size="9" fill="#a33">{_cut(label, 24)}</text>'
+    return out
