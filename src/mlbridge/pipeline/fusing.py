@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ..model import Model, Route
 from ..plugins import runtime
 from ..signature import Signature, TensorSpec
 from .build import Feed, Plan, build
+from .graph import parse_endpoint
 from .session import PipelineSession
 
 if TYPE_CHECKING:
@@ -60,22 +62,24 @@ def fuse(pipeline: Pipeline, sample: Any = None) -> Pipeline:
     session = pipeline._pipeline_session
     plan, stages = session.plan, session.stages
     made: list[Model] = []
+    moved: dict[tuple, str] = {}
+    models: dict[str, Model] = {}
+    wiring: dict[str, str] = {}
     try:
         fused = groups(plan, {n: m.route.runtime == "onnx" for n, m in stages.items()})
-        replaced = {s: "+".join(g) for g in fused for s in g}
-        models: dict[str, Model] = {}
-        wiring: dict[str, str] = {}
+        replaced = {s for g in fused for s in g}
         for group in fused:
-            model, inner = _fused_model(plan, stages, group)
+            model, inner, names = _fused_model(plan, stages, group)
             made.append(model)
-            models["+".join(group)] = model
+            models[model.name] = model
             wiring |= inner
+            moved |= {key: f"{model.name}.{name}" for key, name in names.items()}
         for stage in plan.order:
             if stage not in replaced:
                 models[stage] = stages[stage]
-        wiring |= {k: _moved(v, replaced) for k, v in plan.wiring.items() if k.split(".")[0] not in replaced}
-        wiring = {k: _moved(v, replaced) for k, v in wiring.items()}
-        outputs = {n: _moved(str(e), replaced) for n, e in plan.outputs.items()}
+        wiring |= {k: v for k, v in plan.wiring.items() if k.split(".")[0] not in replaced}
+        wiring = {k: _moved(v, moved) for k, v in wiring.items()}
+        outputs = {n: _moved(str(e), moved) for n, e in plan.outputs.items()}
         new = PipelineSession(build({n: m.signature for n, m in models.items()}, wiring, outputs), models, made)
     except BaseException:
         for m in made:
@@ -90,109 +94,72 @@ def fuse(pipeline: Pipeline, sample: Any = None) -> Pipeline:
     return result
 
 
-def _moved(endpoint: str, replaced: Mapping[str, str]) -> str:
-    stage, dot, rest = endpoint.partition(".")
-    if not dot or stage not in replaced:
-        return endpoint
-    tensor, bracket, column = rest.partition("[")
-    return f"{replaced[stage]}.{stage}:{tensor}{bracket}{column}"
+def _moved(text: str, moved: Mapping[tuple, str]) -> str:
+    end = parse_endpoint(text)
+    place = moved.get((end.stage, end.tensor))
+    return text if place is None else place + ("" if end.column is None else f"[{end.column}]")
 
 
-def _fused_model(plan: Plan, stages: Mapping[str, Model], group: Sequence[str]) -> tuple[Model, dict[str, str]]:
-    """Write one graph; its inputs are what comes from outside, its outputs what is read outside."""
-    inside, wiring, inputs = set(group), {}, {}
-    for s in group:
-        for feed in plan.feeds[s]:
-            if _is_outer(feed, inside):
-                name = f"{s}:{feed.spec.name}"
-                inputs[(s, feed.spec.name)] = TensorSpec(
-                    name, feed.spec.dtype, feed.spec.shape, _unique(feed.spec, s), feed.spec.missing, feed.spec.rounding
-                )
-                for left, right in plan.wiring.items():
-                    if left == f"{s}.{feed.spec.name}" or left.startswith(f"{s}.{feed.spec.name}["):
-                        target = f"{'+'.join(group)}.{name}"
-                        wiring[target + _column_suffix(left, s)] = right
-            else:
-                _partly_outer(plan, stages, s, feed, inside, inputs, wiring, group)
+def _fused_model(plan: Plan, stages: Mapping[str, Model], group: Sequence[str]) -> tuple[Model, dict[str, str], dict[tuple, str]]:
+    """Write one graph; its inputs are the arrays made outside, its outputs those read outside.
+
+    Returns the Model, the wiring of its inputs, and the names of its outputs by (stage, tensor).
+    """
+    inside, name = set(group), "+".join(group)
+    inputs = _outer_inputs(plan, stages, inside)
     read = {(e.producer.stage, e.producer.tensor) for st in plan.order if st not in inside for f in plan.feeds[st] for e in f.edges}
     read |= {(e.stage, e.tensor) for e in plan.outputs.values()}
-    outputs = [(s, o) for s in group for o in stages[s].signature.outputs if (s, o.name) in read]
-    specs = tuple(TensorSpec(f"{s}:{o.name}", o.dtype, o.shape, o.columns, o.missing, o.rounding) for s, o in outputs)
-    graph = Graph(Signature(tuple(inputs.values()), specs))
-    values: dict[tuple, str] = {}
+    whole = {(e.stage, e.tensor): n for n, e in plan.outputs.items()} if len(inside) == len(plan.order) else {}
+    given = {(s, o.name): o for s in group for o in stages[s].signature.outputs if (s, o.name) in read}
+    names = {key: whole.get(key, f"{key[0]}:{key[1]}") for key in given}
+    graph = Graph(Signature(tuple(inputs.values()), tuple(replace(o, name=names[k]) for k, o in given.items())))
+    values: dict[tuple, str] = {key: spec.name for key, spec in inputs.items()}
     for s in plan.order:
         if s in inside:
-            given = {f.spec.name: _emit_feed(graph, f, s, inputs, values) for f in plan.feeds[s]}
-            values |= {(s, k): v for k, v in _inline(graph, stages[s], s, given).items()}
-    for s, o in outputs:
-        graph.output(f"{s}:{o.name}", values[(s, o.name)])
+            fed = {f.spec.name: _emit_feed(graph, f, values) for f in plan.feeds[s]}
+            values |= {(s, k): v for k, v in _inline(graph, stages[s], s, fed).items()}
+    for key, output in names.items():
+        graph.output(output, values[key])
     onnx = runtime("onnx")
     with tempfile.TemporaryDirectory(prefix="mlbridge-") as folder:
         session = onnx.load(open_artifact(graph.save(Path(folder))), signature=graph.signature)
-    why = f"{len(group)} stages fused"
-    return Model(
-        session,
-        runtime=onnx,
-        route=Route("onnx", why, "+".join(dict.fromkeys(str(stages[s].route.framework) for s in group))),
-        name="+".join(group),
-    ), wiring
+    frameworks = "+".join(dict.fromkeys(str(stages[s].route.framework) for s in group))
+    model = Model(session, runtime=onnx, route=Route("onnx", f"{len(group)} stages fused", frameworks), name=name)
+    wiring = {f"{name}.{spec.name}": tensor if stage is None else f"{stage}.{tensor}" for (stage, tensor), spec in inputs.items()}
+    return model, wiring, names
 
 
-def _unique(spec: TensorSpec, stage: str) -> tuple:
-    """Two stages may both have a column `age`; one signature may not."""
-    from dataclasses import replace
-
-    return tuple(replace(c, name=f"{stage}:{c.name}") for c in spec.columns)
-
-
-def _column_suffix(consumer: str, stage: str) -> str:
-    _, bracket, column = consumer.partition("[")
-    return f"[{stage}:{column}" if bracket else ""
-
-
-def _is_outer(feed: Feed, inside: set[str]) -> bool:
-    return all(e.producer.stage not in inside for e in feed.edges)
-
-
-def _partly_outer(
-    plan: Plan, stages: Mapping[str, Model], s: str, feed: Feed, inside: set[str], inputs: dict, wiring: dict, group: Sequence[str]
-) -> None:
-    """A packed input some of whose columns come from outside: each such edge becomes an input of the fused graph."""
-    for i, (e, places) in enumerate(zip(feed.edges, feed.places or ((),))):
-        if e.producer.stage in inside:
-            continue
-        name = f"{s}:{feed.spec.name}:{i}"
-        columns = tuple(c for j, c in enumerate(_unique(feed.spec, s)) if j in places)
-        inputs[(s, feed.spec.name, i)] = TensorSpec(
-            name, feed.spec.dtype, (feed.spec.shape[0], len(places)), columns, feed.spec.missing, feed.spec.rounding
-        )
-        wiring[f"{'+'.join(group)}.{name}"] = str(e.producer)
+def _outer_inputs(plan: Plan, stages: Mapping[str, Model], inside: set[str]) -> dict[tuple, TensorSpec]:
+    """Return the specs of the arrays a group reads from outside, by (stage, tensor)."""
+    inputs: dict[tuple, TensorSpec] = {}
+    taken: set[str] = set()
+    for s in plan.order:
+        for e in (e for f in plan.feeds[s] for e in f.edges if s in inside and e.producer.stage not in inside):
+            stage, tensor = e.producer.stage, e.producer.tensor
+            if (stage, tensor) in inputs:
+                continue
+            spec = plan.signature.input(tensor) if stage is None else stages[stage].signature.output(tensor)
+            clash = taken & {c.name for c in spec.columns}
+            if clash:  # one signature may not name a column twice
+                columns = tuple(replace(c, name=f"{stage}:{c.name}") for c in spec.columns) if spec.categorical else ()
+                spec = replace(spec, columns=columns)
+            taken |= {c.name for c in spec.columns}
+            inputs[(stage, tensor)] = spec if stage is None else replace(spec, name=f"{stage}:{tensor}")
+    return inputs
 
 
-def _emit_feed(graph: Graph, feed: Feed, stage: str, inputs: Mapping[tuple, TensorSpec], values: Mapping[tuple, str]) -> str:
-    if (stage, feed.spec.name) in inputs:
-        return inputs[(stage, feed.spec.name)].name
+def _emit_feed(graph: Graph, feed: Feed, values: Mapping[tuple, str]) -> str:
     parts = []
-    for i, e in enumerate(feed.edges):
-        outer = inputs.get((stage, feed.spec.name, i))
-        value = outer.name if outer is not None else values[(e.producer.stage, e.producer.tensor)]
-        if outer is None:
-            for step in e.steps:
-                value = step.emit(graph, value)
-        if feed.places and outer is None and not _is_matrix(e, feed, i):
-            value = graph.add("Reshape", value, graph.const([-1, len(feed.places[i])], "int64"))
+    for e in feed.edges:
+        value = values[(e.producer.stage, e.producer.tensor)]
+        for step in e.steps:
+            value = step.emit(graph, value)
         parts.append(value)
     if not feed.places:
         return parts[0]
     order = [p for places in feed.places for p in places]
     packed = graph.concat(parts, axis=1)
-    if order == sorted(order):
-        return packed
-    return graph.add("Gather", packed, graph.const(np.argsort(order), "int64"), axis=1)
-
-
-def _is_matrix(edge: Any, feed: Feed, i: int) -> bool:
-    return len(feed.places[i]) > 1
+    return packed if order == sorted(order) else graph.add("Gather", packed, graph.const(np.argsort(order), "int64"), axis=1)
 
 
 def _inline(graph: Graph, model: Model, stage: str, given: Mapping[str, str]) -> dict[str, str]:

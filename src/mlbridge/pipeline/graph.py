@@ -15,7 +15,7 @@ from ..signature import Signature
 
 __all__ = ["Endpoint", "check_names", "nearest", "order_stages", "parse_endpoint", "straight_wiring"]
 
-_ENDPOINT = re.compile(r"(?:(?P<stage>[^.\[\]]+)\.)?(?P<tensor>[^.\[\]]+)(?:\[(?P<column>[^\]]+)\])?")
+_ENDPOINT = re.compile(r"(?:(?P<stage>[^.\[\]]+)\.)?(?P<tensor>[^.\[\]]+)(?:\[(?P<column>.+)\])?", re.DOTALL)
 
 
 class Endpoint(NamedTuple):

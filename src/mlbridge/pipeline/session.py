@@ -44,6 +44,7 @@ class PipelineSession:
         self._lock = threading.Lock()
         self._needs = {s: {e.producer.stage for f in plan.feeds[s] for e in f.edges if e.producer.stage is not None} for s in plan.order}
         self._programs: dict[tuple[str, ...], list] = {}
+        self._direct = _direct(plan, stages)
         self._chain = all(len(self._needs[s]) <= 1 for s in plan.order) and all(len(plan.readers(s)) <= 1 for s in plan.order)
 
     @property
@@ -56,6 +57,8 @@ class PipelineSession:
         self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
     ) -> dict[str, Array]:
         """Run the stages that the asked outputs need."""
+        if self._direct is not None and not self._closed:
+            return self._direct._run(feeds, outputs=outputs, deadline=deadline)
         return self.traced(feeds, outputs, deadline, None)
 
     def traced(
@@ -173,6 +176,16 @@ class PipelineSession:
                 self._pool.shutdown(wait=True)
             for model in self._owned:
                 model.close()
+
+
+def _direct(plan: Plan, stages: Mapping[str, Model]) -> Model | None:
+    """Return the only stage where the pipeline is that stage under its own names: a fully fused one."""
+    if len(plan.order) != 1:
+        return None
+    name = plan.order[0]
+    straight = all(not f.places and not f.edges[0].steps and f.edges[0].producer.tensor == f.spec.name for f in plan.feeds[name])
+    same = [*plan.outputs] == [o.name for o in stages[name].signature.outputs] and all(e.tensor == n for n, e in plan.outputs.items())
+    return stages[name] if straight and same else None
 
 
 def _assemble(feed: Feed, arrays: Mapping[tuple, Array]) -> Array:

@@ -1,0 +1,537 @@
+"""The command line: convert, inspect, predict, verify, check, serve, bench, doctor.
+
+Thin: every command calls the library and prints. Exit codes: 0, 2 caller, 65 file, 69 machine, 70 model.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import mlbridge
+
+from . import errors, plugins
+from .pipeline import Pipeline
+
+__all__ = ["main"]
+
+_EXITS = (
+    (errors.UnavailableError, 69),
+    (errors.ArtifactError, 65),
+    (errors.NotFoundError, 65),
+    (errors.ConversionError, 70),
+    (errors.InferenceError, 70),
+    (errors.BridgeError, 70),
+    (errors.InputError, 2),
+    (errors.SignatureError, 2),
+    (errors.UnsupportedError, 2),
+)
+_CHUNK_ROWS = 65_536
+
+
+def _guarded(command: Callable) -> Callable:
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except errors.MlbridgeError as exc:
+            click.secho(f"{type(exc).__name__}: {exc.message}", fg="red", err=True)
+            if exc.hint:
+                click.echo(f"  hint: {exc.hint}", err=True)
+            sys.exit(next((code for kind, code in _EXITS if isinstance(exc, kind)), 70))
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(0)
+
+    return run
+
+
+def _loading(command: Callable) -> Callable:
+    """Give a command the options of `load`."""
+    for option in (
+        click.option("--trust", default="data", show_default=True, help="data, audited, code, or sha256:<digest>."),
+        click.option("--via", type=click.Choice(["auto", "onnx", "native"]), default="auto", show_default=True, help="The route demanded."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."),
+        click.option(
+            "--sample", type=click.Path(exists=True, dir_okay=False), help="A table of real rows (CSV, Parquet, Arrow, JSON lines)."
+        ),
+        click.option("--trusted-type", "trusted_types", multiple=True, help="For skops files: a type name you accept; may be repeated."),
+    ):
+        command = option(command)
+    return command
+
+
+def _open(
+    source: str, *, trust: str, via: str, device: str, sample: str | None, trusted_types: tuple[str, ...], **more: Any
+) -> mlbridge.Model:
+    table = _read_table(Path(sample)) if sample else None
+    return mlbridge.load(source, trust=trust, via=via, device=device, sample=table, trusted_types=trusted_types, **more)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(mlbridge.__version__, prog_name="mlbridge")
+def main() -> None:
+    """One model interface over Python, R and Scala: convert, check, chain, serve.
+
+    \b
+    Examples:
+      mlbridge inspect churn.mlb
+      mlbridge predict churn.mlb customers.csv -o scores.csv --keep customer_id
+      mlbridge convert model.rds model.mlb
+      mlbridge doctor
+    """
+
+
+@main.command()
+@click.argument("source")
+@click.argument("target", type=click.Path())
+@click.option("--overwrite", is_flag=True, help="Replace an existing package.")
+@click.option("--samples", default=64, show_default=True, help="Golden rows to keep; 0 keeps none.")
+@click.option("--folder", is_flag=True, help="Write a folder instead of one file.")
+@click.option("--verify", type=click.Choice(["auto", "require", "never"]), default="auto", show_default=True)
+@_loading
+@_guarded
+def convert(source: str, target: str, overwrite: bool, samples: int, folder: bool, verify: str, **loading: Any) -> None:
+    """Convert SOURCE to ONNX, verify it, and write the package TARGET.
+
+    \b
+    Examples:
+      mlbridge convert forest.rds forest.mlb
+      mlbridge convert model.joblib model.mlb --trust code --sample rows.csv
+    """
+    loading["via"] = "onnx"
+    with _open(source, verify=verify, **loading) as model:
+        written = model.save(target, samples=samples, overwrite=overwrite, form="folder" if folder else "file")
+        click.echo(str(model.report) if model.report is not None else "not verified")
+        click.echo(f"wrote {target} with {written} golden rows")
+
+
+@main.command()
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="The signature and route as JSON.")
+@click.option("--svg", type=click.Path(), help="Draw a pipeline into this file.")
+@click.option("--html", type=click.Path(), help="Write the description as an HTML page.")
+@_loading
+@_guarded
+def inspect(source: str, as_json: bool, svg: str | None, html: str | None, **loading: Any) -> None:
+    """Show what SOURCE is: signature, route, device, trust, parity.
+
+    \b
+    Examples:
+      mlbridge inspect churn.mlb
+      mlbridge inspect credit.mlb --svg credit.svg
+    """
+    with _open(source, **loading) as model:
+        if svg:
+            if not isinstance(model, Pipeline):
+                raise errors.UnsupportedError(f"{source} is not a pipeline", hint="only pipelines are drawn")
+            Path(svg).write_text(model.svg(), "utf-8")
+        if html:
+            Path(html).write_text(f"<!doctype html><meta charset=utf-8><title>{model.name}</title>{model._repr_html_()}", "utf-8")
+        if as_json:
+            d = model.describe()
+            click.echo(
+                json.dumps(
+                    {
+                        "name": d.name,
+                        "signature": d.signature.to_dict(),
+                        "route": d.route.runtime,
+                        "why": d.route.why,
+                        "device": d.device,
+                        "trust": d.route.trust,
+                    },
+                    ensure_ascii=False,
+                )
+            )
+        else:
+            click.echo(repr(model.describe()))
+
+
+@main.command()
+@click.argument("source")
+@click.argument("table", type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "-o", "--output", type=click.Path(), help="CSV, Parquet, Arrow or JSON lines by its ending; CSV to standard output otherwise."
+)
+@click.option("--keep", multiple=True, help="A column of the input to carry through; may be repeated.")
+@click.option("--outputs", multiple=True, help="Only these outputs.")
+@click.option("--chunk", default=_CHUNK_ROWS, show_default=True, help="Rows a step.")
+@_loading
+@_guarded
+def predict(
+    source: str, table: str, output: str | None, keep: tuple[str, ...], outputs: tuple[str, ...], chunk: int, **loading: Any
+) -> None:
+    """Answer for every row of TABLE (CSV, Parquet, Arrow, JSON lines).
+
+    \b
+    Examples:
+      mlbridge predict churn.mlb customers.parquet -o scores.parquet --keep id
+      mlbridge predict churn.mlb customers.csv | head
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    path = Path(table)
+    with _open(source, **loading) as model:
+        total = _rows_of(path)
+        columns = (*Progress.get_default_columns()[:1], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with (
+            Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar,
+            _Writer(output) as writer,
+        ):
+            task = bar.add_task("predict", total=total)
+            for part in _chunks(path, chunk):
+                absent = [k for k in keep if k not in part.column_names]
+                if absent:
+                    raise errors.InputError(f"--keep: the table has no column {absent[0]!r}", hint=f"it has {', '.join(part.column_names)}")
+                answer = model.predict(_typed(part, model), outputs=list(outputs) or None)
+                for i, k in enumerate(keep):
+                    answer = answer.add_column(i, k, part.column(k))
+                writer.write(answer)
+                bar.advance(task, part.num_rows)
+
+
+@main.command()
+@click.argument("source")
+@click.argument("table", type=click.Path(exists=True, dir_okay=False), required=False)
+@_loading
+@_guarded
+def verify(source: str, table: str | None, **loading: Any) -> None:
+    """Compare a model with its source, or with its golden samples; exit 70 if it differs.
+
+    \b
+    Examples:
+      mlbridge verify churn.mlb
+      mlbridge verify model.joblib rows.csv --trust code
+    """
+    if table and not loading["sample"]:
+        loading["sample"] = table
+    loading["via"] = "onnx" if loading["via"] == "auto" else loading["via"]
+    with _open(source, verify="require", **loading) as model:
+        click.echo(str(model.report) if model.report is not None else "the model is ONNX itself: there is nothing to compare it with")
+
+
+@main.command()
+@click.argument("pipeline")
+@click.argument("stage")
+@click.argument("new")
+@_guarded
+def check(pipeline: str, stage: str, new: str) -> None:
+    """Say whether the package NEW still fits as STAGE of PIPELINE; exit 2 if it does not.
+
+    \b
+    Example:
+      mlbridge check credit.mlb fraud fraud-v7.mlb
+    """
+    with mlbridge.load(pipeline) as model:
+        if not isinstance(model, Pipeline):
+            raise errors.UnsupportedError(f"{pipeline} is not a pipeline")
+        found = model.check_stage(stage, new)
+        click.echo(repr(found))
+        if not found.fits:
+            sys.exit(2)
+
+
+@main.command(context_settings={"show_default": True})
+@click.argument("models", nargs=-1, required=True)
+@click.option("--grpc", default="127.0.0.1:8001", help="Address of the gRPC service.")
+@click.option("--http", default=None, help="Address of the REST service, e.g. 127.0.0.1:8000.")
+@click.option("--trust", default="data", help="For the models' files.")
+@click.option("--max-message-mib", default=16, help="Largest request.")
+@click.option("--token-file", type=click.Path(exists=True), help="A file whose text clients must send as bearer token.")
+@click.option("--tls-cert", type=click.Path(exists=True))
+@click.option("--tls-key", type=click.Path(exists=True))
+@click.option("--insecure", is_flag=True, help="Allow an address beyond this machine without TLS and token.")
+@_guarded
+def serve(
+    models: tuple[str, ...],
+    grpc: str,
+    http: str | None,
+    trust: str,
+    max_message_mib: int,
+    token_file: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    insecure: bool,
+) -> None:
+    """Serve MODELS, each NAME=PATH or NAME@VERSION=PATH, on the Open Inference Protocol.
+
+    \b
+    Example:
+      mlbridge serve churn=a.mlb fraud@2=b.mlb --grpc 127.0.0.1:8001 --http 127.0.0.1:8000
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for text in models:
+        name, sign, path = text.partition("=")
+        if not sign:
+            raise errors.InputError(f"{text!r} is not NAME=PATH", hint="write churn=churn.mlb")
+        name, _, version = name.partition("@")
+        table.setdefault(name, {})[version or "1"] = mlbridge.load(path, trust=trust)
+    tls = None if tls_cert is None else {"cert": Path(tls_cert).read_bytes(), "key": Path(tls_key or tls_cert).read_bytes()}
+    token = None if token_file is None else Path(token_file).read_text("utf-8").strip()
+    server = mlbridge.serve(table, grpc=grpc, http=http, max_message_mib=max_message_mib, token=token, tls=tls, insecure=insecure)
+    click.echo(f"serving {', '.join(table)} on {server.addresses}", err=True)
+    server.wait()
+
+
+@main.command()
+@click.argument("source")
+@click.option("--batch", "batches", multiple=True, type=int, default=(1, 64, 1024), show_default=True)
+@click.option("--seconds", default=1.0, show_default=True, help="A batch size.")
+@_loading
+@_guarded
+def bench(source: str, batches: tuple[int, ...], seconds: float, **loading: Any) -> None:
+    """Time a model on its own golden rows, or on --sample.
+
+    \b
+    Example:
+      mlbridge bench churn.mlb --batch 1 --batch 256
+    """
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    with _open(source, **loading) as model:
+        if model.samples is None:
+            raise errors.InputError("the model has no golden rows to run on", hint="pass --sample")
+        feeds = model.samples[0]
+        table = Table("batch", "median", "95 % below", "rows/s", "")
+        rates = []
+        for n in batches:
+            rows = (
+                {k: np.ascontiguousarray(np.resize(v, (n, *v.shape[1:]))) for k, v in feeds.items()} if model.signature.batched else feeds
+            )
+            model.run(rows)
+            times, end = [], time.perf_counter() + seconds
+            while time.perf_counter() < end or len(times) < 5:
+                began = time.perf_counter()
+                model.run(rows)
+                times.append(time.perf_counter() - began)
+            rates.append((n, float(np.median(times)), float(np.quantile(times, 0.95))))
+        best = max(n / t for n, t, _ in rates)
+        for n, t, high in rates:
+            table.add_row(str(n), f"{1e6 * t:,.0f} us", f"{1e6 * high:,.0f} us", f"{n / t:,.0f}", "█" * max(1, round(30 * n / t / best)))
+        Console().print(table)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True)
+@_guarded
+def doctor(as_json: bool) -> None:
+    """Say what is installed, what is missing, and the command that installs it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(_findings())
+    if as_json:
+        click.echo(json.dumps([dict(zip(("what", "found", "install"), r)) for r in rows]))
+        return
+    table = Table(
+        "", "found", "to install it", title=f"mlbridge {mlbridge.__version__} on Python {platform.python_version()}, {platform.platform()}"
+    )
+    for what, found, hint in rows:
+        table.add_row(what, f"[green]{found}[/]" if found else "[yellow]not found[/]", "" if found else hint)
+    Console().print(table)
+
+
+_PACKAGES = (
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "skl2onnx",
+    "skops",
+    "torch",
+    "onnxscript",
+    "tensorflow",
+    "tf2onnx",
+    "keras",
+    "xgboost",
+    "lightgbm",
+    "pyarrow",
+    "rpy2",
+    "py4j",
+    "grpcio",
+    "protobuf",
+    "starlette",
+    "uvicorn",
+    "prometheus-client",
+)
+_MODULES = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client", "grpcio": "grpc", "protobuf": "google"}
+
+
+def _findings() -> Iterator[tuple[str, str, str]]:
+    for name in _PACKAGES:
+        yield name, _version(name), plugins.install_hint(_MODULES.get(name, name))
+    for program, flag, hint in (
+        ("Rscript", "--version", "apt-get install r-base-core"),
+        ("java", "-version", "apt-get install openjdk-17-jre-headless"),
+        ("setpriv", "--version", "apt-get install util-linux"),
+    ):
+        yield program, _program(program, flag), hint
+    yield "the JVM jar", _jar(), "make jvm"
+    try:
+        from . import executor
+
+        for device in executor.list_devices():
+            yield f"device {device.name if hasattr(device, 'name') else device}", "yes", ""
+    except (ImportError, errors.MlbridgeError, AttributeError):
+        yield "devices", "", plugins.install_hint("onnxruntime")
+    yield "cores", str(os.cpu_count()), ""
+
+
+def _version(name: str) -> str:
+    for candidate in (name, f"{name}-cpu", f"{name}-gpu"):
+        try:
+            return importlib.metadata.version(candidate)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def _program(name: str, flag: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        return ""
+    try:
+        done = subprocess.run([path, flag], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (done.stdout or done.stderr).strip().splitlines()[0] if (done.stdout or done.stderr).strip() else "yes"
+
+
+def _jar() -> str:
+    jars = sorted((Path(__file__).parent / "_jvm").glob("*.jar"))
+    return jars[0].name if jars else ""
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _arrow() -> Any:
+    return plugins.require("pyarrow")
+
+
+def _kind(path: Path) -> str:
+    kinds = {
+        ".csv": "csv",
+        ".parquet": "parquet",
+        ".pq": "parquet",
+        ".arrow": "arrow",
+        ".feather": "arrow",
+        ".ipc": "arrow",
+        ".jsonl": "json",
+        ".ndjson": "json",
+    }
+    if path.suffix.lower() not in kinds:
+        raise errors.InputError(f"{path}: unknown kind of table {path.suffix!r}", hint=f"use one of {', '.join(kinds)}")
+    return kinds[path.suffix.lower()]
+
+
+def _read_table(path: Path) -> Any:
+    pa = _arrow()
+    return pa.concat_tables(list(_chunks(path, _CHUNK_ROWS)), promote_options="default")
+
+
+def _chunks(path: Path, rows: int) -> Iterator[Any]:
+    """Yield a table in parts of at most `rows`."""
+    pa, kind = _arrow(), _kind(path)
+    try:
+        if kind == "csv":
+            from pyarrow import csv
+
+            batches = csv.open_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False))
+        elif kind == "parquet":
+            from pyarrow import parquet
+
+            batches = parquet.ParquetFile(path).iter_batches(batch_size=rows)
+        elif kind == "arrow":
+            with pa.OSFile(str(path)) as f:
+                batches = pa.ipc.open_file(f).read_all().to_batches()
+        else:
+            from pyarrow import json as arrow_json
+
+            batches = arrow_json.read_json(path).to_batches()
+        for batch in batches:
+            for start in range(0, batch.num_rows, rows):
+                yield pa.Table.from_batches([batch.slice(start, rows)])
+    except (pa.ArrowException, OSError) as exc:
+        raise errors.ArtifactError(f"{path}: not a readable {kind} table: {exc}") from exc
+
+
+def _rows_of(path: Path) -> int | None:
+    if _kind(path) == "parquet":
+        from pyarrow import parquet
+
+        return parquet.ParquetFile(path).metadata.num_rows
+    return None
+
+
+def _typed(part: Any, model: mlbridge.Model) -> Any:
+    """Give columns the type their levels have: a CSV does not say whether 1 is text."""
+    pa = _arrow()
+    for column in model.signature.columns:
+        if column.name in part.column_names and column.level_type == "string":
+            i, values = part.column_names.index(column.name), part.column(column.name)
+            if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type) or pa.types.is_null(values.type):
+                part = part.set_column(i, column.name, values.cast(pa.string()))
+    return part
+
+
+class _Writer:
+    """Writes answers chunk by chunk; a file appears under its name only when whole."""
+
+    def __init__(self, target: str | None) -> None:
+        self._target = Path(target) if target else None
+        self._kind = _kind(self._target) if self._target else "csv"
+        self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}") if self._target else None
+        self._sink: Any = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def write(self, table: Any) -> None:
+        pa = _arrow()
+        if self._sink is None:
+            out = str(self._temporary) if self._temporary else pa.PythonFile(sys.stdout.buffer, mode="w")
+            if self._kind == "csv":
+                from pyarrow import csv
+
+                self._sink = csv.CSVWriter(out, table.schema)
+            elif self._kind == "parquet":
+                from pyarrow import parquet
+
+                self._sink = parquet.ParquetWriter(out, table.schema)
+            elif self._kind == "arrow":
+                self._sink = pa.ipc.new_file(out, table.schema)
+            else:
+                self._sink = open(out, "w", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        if self._kind == "json":
+            for row in table.to_pylist():
+                self._sink.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        else:
+            self._sink.write_table(table) if self._kind != "csv" else self._sink.write(table)
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if self._sink is not None:
+            self._sink.close()
+        if self._temporary is not None and self._temporary.exists():
+            if kind is None and self._target is not None:
+                self._temporary.replace(self._target)
+            else:
+                self._temporary.unlink()
+
+
+if __name__ == "__main__":
+    main()
