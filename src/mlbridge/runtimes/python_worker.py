@@ -11,6 +11,7 @@ import sys
 if __name__ == "__main__":  # the script's own folder holds modules named like libraries (grpc.py); nobody may import them
     sys.path[:1] = []
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -51,15 +52,15 @@ def encode(kind, tensors, request_id=0):
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
             code = BACK.get(array.dtype)
             if code is None:
-                raise TypeError("output %r: dtype %s has no form in a frame" % (name, array.dtype))
+                raise TypeError(f"output {name!r}: dtype {array.dtype} has no form in a frame")
             data = array.tobytes() if array.nbytes < 65536 else memoryview(array.reshape(-1)).cast("B")
         text = name.encode()
         head = struct.pack("<I", len(text)) + text + struct.pack("<BBH", code, array.ndim, 0)
-        head += bytes(-len(head) & 7) + struct.pack("<%dQ" % array.ndim, *array.shape) + struct.pack("<Q", len(data))
+        head += bytes(-len(head) & 7) + struct.pack(f"<{array.ndim}Q", *array.shape) + struct.pack("<Q", len(data))
         parts += [head, data, bytes(-len(data) & 7)]
         size += len(head) + len(data) + (-len(data) & 7)
     if size > MAX_PAYLOAD:
-        raise TooLargeError("the answer would hold %d bytes, at most %d fit a frame" % (size, MAX_PAYLOAD))
+        raise TooLargeError(f"the answer would hold {size} bytes, at most {MAX_PAYLOAD} fit a frame")
     parts[0] = struct.pack("<4sBBHII", b"MLB1", kind, 0, 0, size, request_id)
     return [b"".join(parts)] if size < 65536 else parts
 
@@ -88,7 +89,7 @@ def decode(header, payload):
             if not name or name in tensors or len(name.encode()) != n or reserved or rank > 32:
                 raise ValueError("a tensor's head is malformed")
             at = _padded(view, at + 8 + n)
-            shape = struct.unpack_from("<%dQ" % rank, view, at)
+            shape = struct.unpack_from(f"<{rank}Q", view, at)
             (n,) = struct.unpack_from("<Q", view, at + 8 * rank)
             at += 8 * rank + 8
             if n > len(view) - at:
@@ -169,7 +170,7 @@ class Model:
         self.what, self.signature = what, signature
         self.function = what if not any(hasattr(what, n) for n in ("predict", "transform")) else None
         if self.function is not None and not callable(what):
-            raise TypeError("%s has neither predict nor transform and cannot be called" % type(what).__name__)
+            raise TypeError(f"{type(what).__name__} has neither predict nor transform and cannot be called")
 
     def run(self, feeds, wanted):
         """Answer the outputs asked for."""
@@ -185,7 +186,7 @@ class Model:
     def _ask(self, method, x, cache):
         if method not in cache:
             if not hasattr(self.what, method):
-                raise AttributeError("%s has no %s" % (type(self.what).__name__, method))
+                raise AttributeError(f"{type(self.what).__name__} has no {method}")
             cache[method] = getattr(self.what, method)(x)
         return cache[method]
 
@@ -242,7 +243,7 @@ def infer(model):
     """Say the signature of a numeric estimator, by asking it about two rows."""
     width = getattr(model, "n_features_in_", None)
     if width is None:
-        raise LookupError("%s does not say how many features it was trained on" % type(model).__name__)
+        raise LookupError(f"{type(model).__name__} does not say how many features it was trained on")
     columns = [{"name": str(n)} for n in getattr(model, "feature_names_in_", ())]
     spec = {"name": "features", "dtype": "float64", "shape": ["rows", int(width)]}
     if columns:
@@ -340,12 +341,12 @@ def failure(exc, loading):
     if isinstance(exc, TooLargeError):
         out.update({"class": "InputError", "code": OUT_OF_RANGE})
     elif isinstance(exc, MemoryError):
-        out.update({"message": "out of memory: %s" % exc, "code": RESOURCE_EXHAUSTED, "hint": "raise memory_mb or send fewer rows"})
+        out.update({"message": f"out of memory: {exc}", "code": RESOURCE_EXHAUSTED, "hint": "raise memory_mb or send fewer rows"})
     elif isinstance(exc, SystemExit):
-        out["message"] = "the model called sys.exit(%s)" % exc
+        out["message"] = f"the model called sys.exit({exc})"
     elif loading and isinstance(exc, ImportError):
         name = (getattr(exc, "name", None) or "the package").split(".")[0]
-        out.update({"class": "MissingDependencyError", "hint": "%s -m pip install %s" % (sys.executable, name)})
+        out.update({"class": "MissingDependencyError", "hint": f"{sys.executable} -m pip install {name}"})
     elif loading and isinstance(exc, LookupError) and not isinstance(exc, (KeyError, IndexError)):
         out.update({"class": "SignatureError", "hint": "pass signature=... or a sample"})
     elif loading:
@@ -375,7 +376,7 @@ def answer(models, kind, tensors):
             models.pop(int(scalar(tensors, "model")), None)
             out = {}
         else:
-            raise ValueError("a frame of type %d is no question" % kind)
+            raise ValueError(f"a frame of type {kind} is no question")
     except BaseException as exc:  # noqa: BLE001 - sys.exit() in a model must not end the worker
         running = False
         return ERROR, failure(exc, loading)
@@ -424,10 +425,8 @@ def connect():
 def main():
     signal.signal(signal.SIGINT, on_interrupt)
     sock = connect()
-    try:
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
         serve(sock)
-    except (EOFError, ConnectionError):
-        pass  # the parent is gone
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _fit(spec: TensorSpec, value: Any, rows: int | None) -> Array:
 
 
 def _cast(array: Array, dtype: np.dtype) -> Array:
-    if dtype == object:
+    if dtype.kind == "O":
         if array.dtype.kind in "UT":
             return array.astype(object)
         raise TypeError(f"dtype {array.dtype}, expected text")

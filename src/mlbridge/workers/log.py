@@ -11,7 +11,7 @@ import subprocess
 import threading
 import weakref
 from collections import deque
-from typing import IO
+from typing import IO, Any
 
 __all__ = ["LogPump"]
 
@@ -63,7 +63,8 @@ def _pump(out: IO[bytes], err: IO[bytes], stop: int, logger: logging.Logger, pid
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, stop)
         selector = stack.enter_context(selectors.DefaultSelector())
-        rest = {}
+        rest: dict[Any, bytes] = {}
+        stream: Any
         for stream, level in ((out, logging.INFO), (err, logging.WARNING)):
             stack.enter_context(stream)
             rest[stream] = b""

@@ -6,7 +6,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import BridgeError, BridgeTimeoutError, CancelledError, ClosedError, MlbridgeError, WorkerDiedError
@@ -30,6 +31,10 @@ class _Slot:
     def __init__(self) -> None:
         self.process: WorkerProcess | None = None
         self.failed = False
+
+
+def _lacks(model: int, process: WorkerProcess) -> bool:
+    return model not in process.loaded
 
 
 class WorkerPool:
@@ -71,6 +76,8 @@ class WorkerPool:
         self._closed = False
         self._deaths = 0  # in a row, without an answer between them
         self._last_death = ""
+        self._starting: set[Deadline] = set()
+        self._carers: set[threading.Thread] = set()
         process, self.loaded = self._start()
         self._seat(self._slots[0], process)
         for slot in self._slots[1:]:
@@ -202,8 +209,8 @@ class WorkerPool:
                 forget()
 
     def _notify_later(self) -> None:
-        # cancel may be called by the thread that holds the lock
-        self._in_background(self._notify)
+        # an on_cancel may be called at once, by the thread that holds the lock
+        threading.Thread(target=self._notify, daemon=True).start()
 
     def _notify(self) -> None:
         with self._changed:
@@ -227,8 +234,9 @@ class WorkerPool:
         answer = None
         try:
             while answer is None or self._lacking(model):
-                process, lane = self._take(Deadline(self.command.load_timeout_s), lambda p: model not in p.loaded or answer is None)
-                answer = self._load(process, lane, model)
+                fits = None if answer is None else partial(_lacks, model)
+                process, lane = self._take(Deadline(self.command.load_timeout_s), fits)
+                answer = self._load(process, lane, model, Deadline(self.command.load_timeout_s))
                 self._give_back(process, lane)
         except BaseException:
             self.remove(model)
@@ -260,9 +268,9 @@ class WorkerPool:
         with self._changed:
             return [s.process for s in self._slots if s.process is not None and model in s.process.loaded]
 
-    def _load(self, process: WorkerProcess, lane: Lane, model: int) -> Frame:
+    def _load(self, process: WorkerProcess, lane: Lane, model: int, deadline: Deadline) -> Frame:
         try:
-            answer = lane.ask(FrameType.LOAD, self._models[model], deadline=Deadline(self.command.load_timeout_s))
+            answer = lane.ask(FrameType.LOAD, self._models[model], deadline=deadline)
         except BridgeError as exc:
             self._lose(process, lane, _DYING_S)
             raise type(exc)(
@@ -280,16 +288,32 @@ class WorkerPool:
 
     def _start(self) -> tuple[WorkerProcess, Frame]:
         """Start a process and load every model into it."""
-        process = WorkerProcess(self.command)
         answer = None
+        with self._ended_by_close(self.command.start_timeout_s) as deadline:
+            process = WorkerProcess(self.command, deadline)
         try:
             while missing := self._models.keys() - process.loaded:
-                answer = self._load(process, process.lanes[0], min(missing))
+                with self._ended_by_close(self.command.load_timeout_s) as deadline:
+                    answer = self._load(process, process.lanes[0], min(missing), deadline)
         except BaseException:
             self._bury(process, 0.0)
             raise
         assert answer is not None
         return process, answer
+
+    @contextlib.contextmanager
+    def _ended_by_close(self, timeout_s: float) -> Iterator[Deadline]:
+        deadline = Deadline(timeout_s)
+        with self._changed:
+            self._starting.add(deadline)
+            closed = self._closed
+        if closed:
+            deadline.cancel()
+        try:
+            yield deadline
+        finally:
+            with self._changed:
+                self._starting.discard(deadline)
 
     def _seat(self, slot: _Slot, process: WorkerProcess) -> bool:
         with self._changed:
@@ -364,10 +388,22 @@ class WorkerPool:
                 self._bury(process, _CLOSING_S)
             return
 
-    @staticmethod
-    def _in_background(work: Callable[..., object], *args: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the interpreter is going down
-            threading.Thread(target=work, args=args, name="mlbridge-worker-care", daemon=True).start()
+    def _in_background(self, work: Callable[..., object], *args: object) -> None:
+        def care() -> None:
+            try:
+                work(*args)
+            finally:
+                with self._changed:
+                    self._carers.discard(thread)
+
+        thread = threading.Thread(target=care, name="mlbridge-worker-care", daemon=True)
+        with self._changed:
+            self._carers.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is going down
+            with self._changed:
+                self._carers.discard(thread)
 
     def close(self) -> None:
         """End every process; calls in flight raise ClosedError. Harmless when repeated."""
@@ -382,9 +418,15 @@ class WorkerPool:
             idle, self._idle = self._idle, []
             for slot in self._slots:
                 slot.process = None
+            starting, carers = list(self._starting), list(self._carers)
             self._changed.notify_all()
+        for deadline in starting:
+            deadline.cancel()
         for process in processes:
             process.hang_up()
         ends_at = time.monotonic() + _CLOSING_S
         for process in processes:
             self._bury(process, max(0.0, ends_at - time.monotonic()), [lane for p, lane in idle if p is process])
+        for thread in carers:
+            if thread is not threading.current_thread() and thread.ident is not None:
+                thread.join(_CLOSING_S)

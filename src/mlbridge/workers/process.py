@@ -42,6 +42,8 @@ class WorkerProcess:
     ----------
     command : WorkerCommand
         What to start.
+    deadline : Deadline, optional
+        Ends the wait for the handshake; default `command.start_timeout_s` from now.
 
     Raises
     ------
@@ -51,7 +53,7 @@ class WorkerProcess:
         If it ends, is silent or says something else than HELLO.
     """
 
-    def __init__(self, command: WorkerCommand) -> None:
+    def __init__(self, command: WorkerCommand, deadline: Deadline | None = None) -> None:
         self.command = command
         self._owner = os.getpid()
         self._control: Lane | None = None
@@ -65,15 +67,17 @@ class WorkerProcess:
             self.log = LogPump(self._popen, command.logger)
             self.loaded: set[int] = set()
             try:
-                self._greet(listener, token)
+                self._greet(listener, token, deadline or Deadline(command.start_timeout_s))
             except BaseException as exc:
                 self.kill()
                 self.free()
                 for lane in self.lanes:
                     lane.close()
                 if isinstance(exc, BridgeError):
-                    raise BridgeError(
-                        f"the {command.runtime} worker did not start: {exc.message}{self.post_mortem()}", runtime=command.runtime
+                    raise type(exc)(
+                        f"the {command.runtime} worker did not start: {exc.message}{self.post_mortem()}",
+                        hint=exc.hint,
+                        runtime=command.runtime,
                     ) from exc
                 raise
         self.device = next((d for lane in self.lanes if (d := lane.hello.text("device"))), command.device)
@@ -99,7 +103,9 @@ class WorkerProcess:
             return True
         if self.command.interrupt == "control" and self._control is not None:
             with self._control_lock:
-                self._control.tell(FrameType.CANCEL, {"request": lane.request_id})
+                # ids count per connection: the worker's own number of the lane tells which one is meant
+                number = lane.hello.integer("lane")
+                self._control.tell(FrameType.CANCEL, {"request": lane.request_id} | ({} if number is None else {"lane": number}))
             return True
         return False
 
@@ -153,8 +159,7 @@ class WorkerProcess:
 
     # ------------------------------------------------------------ the handshake
 
-    def _greet(self, listener: socket.socket, token: bytes) -> None:
-        deadline = Deadline(self.command.start_timeout_s)
+    def _greet(self, listener: socket.socket, token: bytes, deadline: Deadline) -> None:
         wants_control = self.command.interrupt == "control"
         for sock in _guests(listener, token, deadline, lambda: self.alive):
             sock.setblocking(True)

@@ -154,7 +154,8 @@ class WorkerSession:
         self.device = device or pool.device
         self.max_concurrency = pool.max_concurrency
         self.notes: Mapping[str, str | None] = notes or {}
-        self._model, self._keep, self._release = model, keep, release or pool.close
+        self.keep = keep
+        self._model, self._release = model, release or pool.close
         self._closed = False
 
     def run(
@@ -202,5 +203,5 @@ class WorkerSession:
             return
         self._closed = True
         self._release()
-        if hasattr(self._keep, "close"):
-            self._keep.close()
+        if hasattr(self.keep, "close"):
+            self.keep.close()
