@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Col", "Emitter", "Frame", "class_name", "emits", "registered"]
 
 _ROOMS = (
-    "compose", "encoders", "imputers", "linear", "scalers",
+    "compose", "encoders", "imputers", "linear", "scalers", "tree_models",
 )  # fmt: skip
 _EMITTERS: dict[tuple[str, str], Callable[..., Any]] = {}
 

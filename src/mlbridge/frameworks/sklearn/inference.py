@@ -19,10 +19,10 @@ from .tracing import column_of, trace
 __all__ = ["infer", "reads_float32"]
 
 _ROWS = 5  # enough to see shapes; some estimators answer wrongly shaped arrays for one row
-_FLOAT32_TREES = frozenset(
+_FLOAT32_TREES = frozenset(  # ruff would spell it one name a line
     """DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor RandomForestClassifier
     RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor GradientBoostingClassifier GradientBoostingRegressor
-    IsolationForest RandomTreesEmbedding""".split()
+    IsolationForest RandomTreesEmbedding""".split()  # noqa: SIM905
 )
 
 

@@ -2,63 +2,186 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ...signature import Signature, TensorSpec
+from ..trees import path_rows
+from .emitter import class_name
+from .native import column_names
+from .tree_models import Ensemble, forest_of
 
-__all__ = ["probe"]
+__all__ = ["own_trees", "probe"]
 
-_RANDOM = 64
+_RANDOM = 48
 
 
 def probe(model: Any, signature: Signature, seed: int) -> dict[str, np.ndarray]:
-    """Return probe rows as feeds; seeded."""
-    rng = np.random.default_rng(seed)
+    """Return probe rows as feeds; seeded, without rows for models that read text."""
     if any(s.dtype == "string" for s in signature.inputs):
         return {}
-    low, high = ranges(model, signature)
-    base = _RANDOM
-    feeds = {s.name: _random(s, base, rng, low, high) for s in signature.inputs}
-    rows: list[dict[str, np.ndarray]] = [feeds]
+    rng = np.random.default_rng(seed)
+    low, high = _ranges(model, signature)
+    feeds = {s.name: _random(s, rng, low[s.name], high[s.name]) for s in signature.inputs}
+    rows = [feeds]
     for spec in signature.inputs:
-        rows += list(_special(spec, signature, feeds, rng, low, high))
+        for part in _one_column_changed(spec, feeds, rng, low[spec.name], high[spec.name]):
+            rows.append(part)
+    rows += _paths(model, signature, feeds, seed)
     return {s.name: np.ascontiguousarray(np.concatenate([r[s.name] for r in rows])) for s in signature.inputs}
 
 
-def ranges(model: Any, signature: Signature) -> tuple[dict, dict]:
-    """Return the least and greatest value of each numeric input column, as far as the model remembers."""
-    low: dict = {}
-    high: dict = {}
+# ---------------------------------------------------------------- ranges
+
+
+def _ranges(model: Any, signature: Signature) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the least and greatest training value of each column of each block, as far as the model remembers."""
+    names = column_names(model)
+    width = len(names) if names is not None else None
+    found: dict[int, tuple[float, float]] = {}
+    _remember(model, list(range(width if width is not None else _array_width(signature))), found, 0)
+    low, high = {}, {}
+    for spec in signature.inputs:
+        count = int(spec.shape[1] or 1) if len(spec.shape) > 1 else 1  # type: ignore[arg-type]
+        positions = [names.index(c.name) for c in spec.columns] if names is not None else list(range(count))
+        bounds = [found.get(p, (-3.0, 3.0)) for p in positions]
+        low[spec.name] = np.array([b[0] for b in bounds])
+        high[spec.name] = np.array([b[1] for b in bounds])
     return low, high
 
 
-def _random(spec: TensorSpec, rows: int, rng: np.random.Generator, low: dict, high: dict) -> np.ndarray:
-    shape = (rows, *spec.shape[1:])
+def _array_width(signature: Signature) -> int:
+    shape = signature.inputs[0].shape
+    return int(shape[1]) if len(shape) > 1 and isinstance(shape[1], int) else 1
+
+
+def _remember(est: Any, columns: list[int], found: dict[int, tuple[float, float]], depth: int) -> None:
+    """Walk to the first steps that read input columns and ask them for the values they saw."""
+    if depth > 6 or est is None or isinstance(est, str):
+        return None
+    name = class_name(est)
+    if name == "Pipeline":
+        return _remember(est.steps[0][1], columns, found, depth + 1) if est.steps else None
+    if name == "ColumnTransformer":
+        for key, part, _ in est.transformers_:
+            at = est._transformer_to_input_indices.get(key, [])
+            _remember(part, [columns[int(i)] for i in at if int(i) < len(columns)], found, depth + 1)
+        return None
+    if name == "FeatureUnion":
+        for _, part in est.transformer_list:
+            _remember(part, columns, found, depth + 1)
+        return None
+    bounds = _own_range(est, len(columns))
+    if bounds is not None:
+        for c, lo, hi in zip(columns, *bounds, strict=True):
+            if np.isfinite(lo) and np.isfinite(hi):
+                found[c] = (float(min(lo, hi)), float(max(lo, hi)))
+        return None
+    for attribute in ("best_estimator_", "estimator_", "regressor_"):
+        if hasattr(est, attribute):
+            return _remember(getattr(est, attribute), columns, found, depth + 1)
+    return None
+
+
+def _own_range(est: Any, width: int) -> tuple[np.ndarray, np.ndarray] | None:
+    if all(hasattr(est, a) for a in ("data_min_", "data_max_")):
+        return est.data_min_, est.data_max_
+    if getattr(est, "mean_", None) is not None and getattr(est, "scale_", None) is not None and np.shape(est.mean_) == (width,):
+        return est.mean_ - 3 * est.scale_, est.mean_ + 3 * est.scale_
+    if getattr(est, "center_", None) is not None and getattr(est, "scale_", None) is not None and np.shape(est.center_) == (width,):
+        return est.center_ - 3 * est.scale_, est.center_ + 3 * est.scale_
+    for attribute in ("_fit_X", "X_fit_", "X_train_", "support_vectors_", "cluster_centers_", "quantiles_", "theta_", "means_", "X_"):
+        points = getattr(est, attribute, None)
+        if isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] == width and len(points) and points.dtype.kind == "f":
+            return np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+    mean = getattr(est, "statistics_", getattr(est, "mean_", None))
+    if isinstance(mean, np.ndarray) and mean.shape == (width,) and mean.dtype.kind == "f":
+        spread = np.maximum(np.abs(mean), 1.0)
+        return mean - 3 * spread, mean + 3 * spread
+    name = class_name(est)
+    if name in ("CategoricalNB",):
+        return np.zeros(width), np.asarray(est.n_categories_, dtype=float) - 1
+    if name in ("MultinomialNB", "ComplementNB", "NMF", "MiniBatchNMF", "LatentDirichletAllocation", "AdditiveChi2Sampler"):
+        return np.zeros(width), np.full(width, 3.0)
+    return None
+
+
+# ---------------------------------------------------------------- random rows and single columns
+
+
+def _whole(spec: TensorSpec) -> bool:
+    return len(spec.shape) > 1
+
+
+def _random(spec: TensorSpec, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     if spec.categorical:
-        return np.stack([rng.integers(0, len(c.categories or ()), rows) for c in spec.columns], axis=1).astype(np.int32)
-    return (rng.normal(size=shape) * rng.choice([0.5, 1.0, 3.0], size=(rows, *[1] * (len(shape) - 1)))).astype(spec.dtype)
+        return np.stack([rng.integers(0, len(c.categories or ()), _RANDOM) for c in spec.columns], axis=1).astype(np.int32)
+    values = (low + (high - low) * rng.random((_RANDOM, len(low)))).astype(spec.dtype)
+    return values if _whole(spec) else values[:, 0]
 
 
-def _special(spec: TensorSpec, signature: Signature, feeds: dict, rng: np.random.Generator, low: dict, high: dict) -> Any:
-    """Yield rows that change one column of one block."""
-    width = spec.shape[1] if len(spec.shape) > 1 else 1
-    for j in range(int(width or 0)):
-        values = _column_values(spec, j)
-        if not values:
-            continue
-        at = rng.integers(0, _RANDOM, len(values))
-        part = {k: v[at].copy() for k, v in feeds.items()}
-        block = part[spec.name] if part[spec.name].ndim == 2 else part[spec.name][:, None]
-        block[:, j] = values
+def _one_column_changed(spec: TensorSpec, feeds: dict, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Iterator[dict]:
+    """Yield rows that hold a column's special values: all levels, or least, greatest, 10x beyond, zero, missing."""
+    for j in range(len(low)):
+        values = _specials(spec, j, float(low[j]), float(high[j]))
+        part = {k: v[rng.integers(0, _RANDOM, len(values))] for k, v in feeds.items()}
+        if _whole(spec):
+            part[spec.name][:, j] = values
+        else:
+            part[spec.name][:] = values
         yield part
 
 
-def _column_values(spec: TensorSpec, j: int) -> list:
+def _specials(spec: TensorSpec, j: int, low: float, high: float) -> list:
     if spec.categorical:
         column = spec.columns[j]
-        values: list = list(range(len(column.categories or ())))
-        return values + ([-1] if spec.missing == "allow" else []) + ([len(values)] if column.unknown == "keep" else [])
-    values = [-30.0, -10.0, -1.0, 0.0, 1.0, 10.0, 30.0]
-    return values + ([np.nan] if spec.missing == "allow" else [])
+        levels: list = list(range(len(column.categories or ())))
+        return levels + ([-1] if spec.missing == "allow" else []) + ([len(levels)] if column.unknown == "keep" else [])
+    span = high - low
+    beyond = [0.0, high + 9 * span] if low >= 0 else [0.0, low - 9 * span, high + 9 * span]
+    return [low, high, *beyond] + ([np.nan] if spec.missing == "allow" else [])
+
+
+# ---------------------------------------------------------------- trees
+
+
+def own_trees(model: Any) -> tuple[Any, Ensemble] | None:
+    """Return the trees that read the model's own input, if it is made of them."""
+    while hasattr(model, "best_estimator_"):
+        model = model.best_estimator_
+    forest = forest_of(model)
+    return None if forest is None else (model, forest)
+
+
+def _paths(model: Any, signature: Signature, feeds: dict, seed: int) -> list[dict]:
+    """Return rows that take every branch of every node, where trees read the input itself."""
+    if (found := own_trees(model)) is None:
+        return []
+    est, forest = found
+    if getattr(est, "_preprocessor", None) is not None:
+        from .tree_inputs import encoded_paths
+
+        return encoded_paths(model, est, forest, signature, feeds, seed)
+    names = column_names(model)
+    places = _places(signature, names)
+    if places is None:
+        return []
+    base = np.stack([feeds[block][:, i] for block, i in places], axis=1)
+    missing = np.array([signature.input(block).missing == "allow" for block, _ in places])
+    dtype = signature.input(places[0][0]).dtype
+    rows = path_rows(forest.trees, columns=len(places), dtype=dtype, base_rows=base, seed=seed, missing=missing)
+    part = {s.name: np.empty((len(rows), int(s.shape[1] or 0)), dtype=s.dtype) for s in signature.inputs}  # type: ignore[arg-type]
+    for j, (block, i) in enumerate(places):
+        part[block][:, i] = rows[:, j]
+    return [part]
+
+
+def _places(signature: Signature, names: list[str] | None) -> list[tuple[str, int]] | None:
+    """Return the block and position of each tree column; None where a column is no plain number."""
+    if names is None:
+        spec = signature.inputs[0]
+        return [(spec.name, i) for i in range(int(spec.shape[1] or 0))]  # type: ignore[arg-type]
+    at = {c.name: (s.name, i) for s in signature.inputs for i, c in enumerate(s.columns) if not s.categorical}
+    return [at[n] for n in names] if all(n in at for n in names) else None
