@@ -1,0 +1,274 @@
+"""TensorFlow and Keras: Keras 3 models and SavedModels, through tf2onnx or Keras' own exporter, whichever agrees.
+
+Names are the model's own input and output names. Everything is asked of TensorFlow on the CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..artifact import Artifact, open_artifact
+from ..conversion.adopt import adopt
+from ..conversion.verification import compare
+from ..errors import ArtifactError, ConversionError, InputError, MlbridgeError, UnsupportedError
+from ..interfaces import Array
+from ..plugins import require, runtime
+from ..signature import ROWS, Signature, TensorSpec
+
+__all__ = ["TensorflowFramework"]
+
+_OPSET = 18  # the newest tf2onnx writes
+_QUICK_ROWS = 5
+
+
+class TensorflowFramework:
+    """All that mlbridge knows about TensorFlow and Keras."""
+
+    name: ClassVar[str] = "tensorflow"
+    formats: ClassVar[frozenset[str]] = frozenset({"keras", "keras-h5", "savedmodel"})
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    def accepts(self, model: object, /) -> bool:
+        """Whether it is a Keras model or a loaded SavedModel."""
+        roots = {(c.__module__.split(".")[0], c.__name__) for c in type(model).__mro__}
+        if any(root == "keras" and name in ("Model", "Sequential") for root, name in roots):
+            return True
+        return any(root == "tensorflow" and name in ("AutoTrackable", "Module") for root, name in roots) and hasattr(model, "signatures")
+
+    def read(self, source: Artifact, /, **options: Any) -> object:
+        """Open a `.keras` or `.h5` file or a SavedModel folder; all of them may run code."""
+        tf = _tensorflow()
+        try:
+            if source.format == "savedmodel":
+                return tf.saved_model.load(str(source.path))
+            path = source.path
+            wanted = ".h5" if source.format == "keras-h5" else ".keras"
+            if path.suffix != wanted:  # Keras decides by the name, we by the content
+                path = path.rename(path.with_suffix(wanted))
+            return require("keras").models.load_model(path, compile=False, safe_mode=False)
+        except Exception as exc:
+            raise ArtifactError(f"{source.label}: TensorFlow cannot open it: {str(exc).splitlines()[0]}") from exc
+
+    def infer(self, model: Any, sample: object | None, /, **options: Any) -> Signature:
+        """Take names, dtypes and shapes from the model itself.
+
+        Raises
+        ------
+        InputError
+            If a model was never called, so that it has no shapes, and no sample says them.
+        """
+        _tensorflow()
+        if not _is_keras(model):
+            return _signature_of_saved(model)
+        if not getattr(model, "built", False) or not getattr(model, "inputs", None):
+            if sample is None:
+                raise InputError("the Keras model was never called and has no shapes", hint="pass a sample, or call it once")
+            return _signature_by_running(model, sample)
+        names = _input_names(model)
+        inputs = tuple(_spec(n, t.shape, t.dtype) for n, t in zip(names, model.inputs))
+        feeds = {s.name: np.ones([2 if not isinstance(d, int) else d for d in s.shape], s.dtype) for s in inputs}
+        answer = _run(model, feeds)
+        declared = dict(zip(answer, _output_shapes(model)))
+        return Signature(inputs, tuple(_spec(k, declared.get(k, v.shape), v.dtype.name, output=True) for k, v in answer.items()))
+
+    def native(self, model: Any, /, *, signature: Signature, **options: Any) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+        """Return a function that calls the model in inference mode."""
+        _tensorflow()
+        names = [s.name for s in signature.outputs]
+
+        def run(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+            answer = _run(model, feeds)
+            return {n: answer[n] for n in names}
+
+        return run
+
+    def probe(self, model: object, /, *, signature: Signature, seed: int, **options: Any) -> dict[str, Array]:
+        """Networks are probed on the sample's own range only."""
+        return {}
+
+    def convert(self, model: Any, folder: Path, /, *, signature: Signature, **options: Any) -> Path:
+        """Export by tf2onnx, else by Keras; the first whose graph agrees with the model on a few rows.
+
+        Raises
+        ------
+        ConversionError
+            If neither does, with both reasons.
+        """
+        _tensorflow()
+        reasons = []
+        routes = [("tf2onnx", _by_tf2onnx)] + ([("keras", _by_keras)] if _is_keras(model) else [])
+        for name, export in routes:
+            try:
+                with _quiet():
+                    proto = export(model, signature)
+                path = adopt(proto, signature, Path(folder) / "model.onnx")
+                problem = _disagreement(model, path, signature)
+            except Exception as exc:  # noqa: BLE001 - exporters raise anything; each reason is told
+                problem = f"{type(exc).__name__}: {str(exc).splitlines()[0] if str(exc) else ''}"
+            if problem is None:
+                return path
+            reasons.append(f"{name}: {problem}")
+        raise ConversionError(f"TensorFlow model {getattr(model, 'name', type(model).__name__)!r} does not convert: {'; '.join(reasons)}")
+
+
+def _tensorflow() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return require("tensorflow")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    loggers = [logging.getLogger(n) for n in ("tensorflow", "tf2onnx", "absl")]
+    levels = [g.level for g in loggers]
+    for g in loggers:
+        g.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for g, level in zip(loggers, levels):
+            g.setLevel(level)
+
+
+def _is_keras(model: object) -> bool:
+    return any(c.__module__.split(".")[0] == "keras" for c in type(model).__mro__)
+
+
+def _input_names(model: Any) -> list[str]:
+    return [t.name.split(":")[0] for t in model.inputs]
+
+
+def _output_shapes(model: Any) -> list[tuple]:
+    return [tuple(t.shape) for t in model.outputs]
+
+
+def _spec(name: str, shape: Any, dtype: str, *, output: bool = False) -> TensorSpec:
+    dims = [d if isinstance(d, int) else None for d in shape]
+    if dims and dims[0] is None:
+        dims[0] = ROWS  # type: ignore[call-overload]
+    floats = str(dtype).startswith(("float", "bfloat"))
+    rounding = "nearest" if str(dtype) in ("float32", "float16") and not output else "refuse"
+    return TensorSpec(name, str(dtype), tuple(dims), missing="allow" if floats else "refuse", rounding=rounding)  # type: ignore[arg-type]
+
+
+def _signature_by_running(model: Any, sample: object) -> Signature:
+    arrays = dict(sample) if isinstance(sample, Mapping) else {"input": np.asarray(sample)}
+    feeds = {k: np.asarray(v).astype(np.float32) if np.asarray(v).dtype.kind == "f" else np.asarray(v) for k, v in arrays.items()}
+    answer = _run(model, feeds)
+    return Signature(
+        tuple(_spec(k, (None, *v.shape[1:]), v.dtype.name) for k, v in feeds.items()),
+        tuple(_spec(k, (None, *v.shape[1:]), v.dtype.name, output=True) for k, v in answer.items()),
+    )
+
+
+def _saved_function(model: Any) -> Any:
+    signatures = getattr(model, "signatures", {})
+    if "serving_default" in signatures:
+        return signatures["serving_default"]
+    if not signatures:
+        raise UnsupportedError("the SavedModel has no signature", hint="save it with signatures=…, or export it from Keras")
+    return next(iter(signatures.values()))
+
+
+def _signature_of_saved(model: Any) -> Signature:
+    function = _saved_function(model)
+    inputs = function.structured_input_signature[1]
+    outputs = function.structured_outputs
+    if not isinstance(outputs, Mapping):
+        raise UnsupportedError("the SavedModel's answer has no names")
+    return Signature(
+        tuple(_spec(k, _dims(v.shape), v.dtype.name) for k, v in sorted(inputs.items())),
+        tuple(_spec(k, _dims(v.shape), v.dtype.name, output=True) for k, v in sorted(outputs.items())),
+    )
+
+
+def _dims(shape: Any) -> list:
+    if shape.rank is None:
+        raise UnsupportedError("the SavedModel has a tensor of unknown rank", hint="export it with fixed ranks")
+    return shape.as_list()
+
+
+def _call(model: Any, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Call a model on named tensors and name its answer."""
+    if not _is_keras(model):
+        return dict(sorted(_saved_function(model)(**tensors).items()))
+    structure = getattr(model, "_inputs_struct", None)
+    values = list(tensors.values())
+    if isinstance(structure, Mapping):
+        answer = model(dict(zip(structure, values)), training=False)
+    else:
+        answer = model(values[0] if len(values) == 1 else values, training=False)
+    if isinstance(answer, Mapping):
+        return {str(k): v for k, v in answer.items()}
+    parts = list(answer) if isinstance(answer, (list, tuple)) else [answer]
+    names = list(getattr(model, "output_names", None) or [])
+    if len(names) != len(parts) or len(set(names)) != len(names):
+        names = ["output"] if len(parts) == 1 else [f"output_{i}" for i in range(len(parts))]
+    return dict(zip(names, parts))
+
+
+def _run(model: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    tf = _tensorflow()
+    answer = _call(model, {k: tf.constant(v) for k, v in feeds.items()})
+    return {k: np.asarray(v) for k, v in answer.items()}
+
+
+def _by_tf2onnx(model: Any, signature: Signature) -> Any:
+    tf, tf2onnx = _tensorflow(), require("tf2onnx")
+    names = [s.name for s in signature.inputs]
+    specs = [
+        tf.TensorSpec([d if isinstance(d, int) else None for d in s.shape], s.dtype, name=f"mlb_{i}")
+        for i, s in enumerate(signature.inputs)
+    ]
+    outputs = [s.name for s in signature.outputs]
+
+    def call(*tensors: Any) -> list:
+        answer = _call(model, dict(zip(names, tensors)))
+        return [answer[n] for n in outputs]
+
+    proto, _ = tf2onnx.convert.from_function(tf.function(call, autograph=False), input_signature=specs, opset=_OPSET)
+    order = {f"mlb_{i}": i for i in range(len(specs))}
+    inputs = sorted(proto.graph.input, key=lambda v: order.get(v.name.split(":")[0], len(order)))
+    kept = [type(v).FromString(v.SerializeToString()) for v in inputs]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    return proto
+
+
+def _by_keras(model: Any, signature: Signature) -> Any:
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="mlbridge-") as folder:
+        path = Path(folder) / "model.onnx"
+        model.export(str(path), format="onnx", verbose=False)
+        return onnx.load(str(path))
+
+
+def _disagreement(model: Any, path: Path, signature: Signature) -> str | None:
+    """Compare on a few random rows; None where they agree. The full verification comes afterwards."""
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for s in signature.inputs:
+        shape = [_QUICK_ROWS if not isinstance(d, int) else d for d in s.shape]
+        feeds[s.name] = rng.standard_normal(shape).astype(s.dtype) if np.dtype(s.dtype).kind == "f" else np.zeros(shape, s.dtype)
+    try:
+        session = runtime("onnx").load(open_artifact(path), signature=signature)
+    except MlbridgeError as exc:
+        return exc.message
+    try:
+        bad = [o.name for o in compare(session.run(feeds), _run(model, feeds), signature, tolerance=1e-4) if not o.ok]
+    except MlbridgeError as exc:
+        return exc.message
+    finally:
+        session.close()
+    return f"outputs differ: {', '.join(bad)}" if bad else None
