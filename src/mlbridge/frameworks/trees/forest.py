@@ -15,6 +15,8 @@ from ...errors import ConversionError
 
 __all__ = ["GE", "GT", "IN", "LE", "LT", "Forest", "Tree", "stack"]
 
+_MAX_TABLE = 1 << 28  # bytes of a column's look-up table of category sets
+
 LE, LT, GE, GT, IN = 0, 1, 2, 3, 6  # the codes of TreeEnsemble's nodes_modes
 
 
@@ -115,6 +117,8 @@ def _member_tables(trees, roots, feature, mode, levels) -> tuple[np.ndarray, dic
     tables = {}
     for f, known in found.items():
         k = levels.get(f, 1 + max((c for s in known for c in s), default=-1))
+        if len(known) * (k + 2) > _MAX_TABLE:
+            raise ConversionError(f"column {f}: {len(known)} category sets over {k} levels; the limit of their product is {_MAX_TABLE}")
         if any(s and (s[0] < -1 or s[-1] > k) for s in known):
             raise ConversionError(f"members of column {f} lie outside -1..{k}")
         table = np.zeros((len(known), k + 2), dtype=bool)
