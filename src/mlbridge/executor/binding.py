@@ -1,0 +1,145 @@
+"""Binder: buffers bound to an onnxruntime session once a shape, pooled, bounded in number and bytes.
+
+A pooled binding is `(call, io, input buffers, output buffers)`. One binding serves one call at a time; taking it out of
+the pool's list and putting it back are atomic, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..interfaces import Array
+from ..signature import ROWS, Signature
+from .plans import Plan
+
+__all__ = ["Binder"]
+
+_MAX_CALL_BYTES = 48 << 10  # above this the two copies cost more than onnxruntime's wrapper
+_MAX_SHAPES = 64
+_MAX_BYTES = 32 << 20
+_MAX_SEEN = 256
+
+
+class Binder:
+    """Binds buffers for shapes that come again.
+
+    Parameters
+    ----------
+    native : onnxruntime's inner session
+        `InferenceSession._sess`.
+    signature : Signature
+        Decides the key: the number of rows where every other size is fixed, else all input shapes.
+    plan : Plan
+        `route='inner'` never binds; `route='bound'` binds whatever the size.
+
+    Attributes
+    ----------
+    pools : dict
+        Key to list of free bindings; read by the hot path.
+    by_rows : bool
+        Whether the key of several inputs is the number of rows.
+    """
+
+    def __init__(self, native: Any, signature: Signature, plan: Plan) -> None:
+        self.pools: dict[Hashable, list] = {}
+        self._native = native
+        self._signature = signature
+        self._limit = _MAX_BYTES if plan.route == "bound" else _MAX_CALL_BYTES
+        specs = (*signature.inputs, *signature.outputs)
+        self.by_rows = signature.batched and all(isinstance(d, int) for s in signature.inputs for d in s.shape[1:])
+        single = len(signature.inputs) == 1
+        fixed = not any(s.dtype in ("string", "bfloat16") for s in specs)
+        self.usable = plan.route != "inner" and plan.provider == "CPUExecutionProvider" and fixed and (single or self.by_rows)
+        self._single = single
+        self._bytes = 0
+        self._sizes: dict[Hashable, int] = {}
+        self._seen: dict[Hashable, int] = {}
+        self._barred: set[Hashable] = set()
+
+    def key(self, feeds: Mapping[str, Array]) -> Hashable:
+        """Return the key the hot path looks up."""
+        first = feeds[self._signature.inputs[0].name]
+        return first.shape if self._single else first.shape[0]
+
+    def offer(self, feeds: Mapping[str, Array], answer: Mapping[str, Array]) -> None:
+        """Bind buffers for these sizes if they came before and are worth it."""
+        if not self.usable:
+            return
+        size = sum(a.nbytes for a in feeds.values()) + sum(a.nbytes for a in answer.values())
+        if size > self._limit or (size + self._bytes > _MAX_BYTES and not self._sizes):
+            return
+        key = self.key(feeds)
+        if key in self._barred or any(math.prod(a.shape) == 0 for a in (*feeds.values(), *answer.values())):
+            return
+        if key not in self.pools and not self._again(key):
+            return
+        while self._sizes and key not in self.pools and (len(self.pools) >= _MAX_SHAPES or self._bytes + size > _MAX_BYTES):
+            self._evict(next(iter(self.pools)))
+        binding = self._bind(feeds, answer)
+        self._bytes += size
+        self._sizes[key] = self._sizes.get(key, 0) + size
+        self.pools.setdefault(key, []).append(binding)
+
+    def _again(self, key: Hashable) -> bool:
+        if key in self._seen:
+            return True
+        if len(self._seen) >= _MAX_SEEN:
+            self._seen.clear()
+        self._seen[key] = 1
+        return False
+
+    def _evict(self, key: Hashable) -> None:
+        self.pools.pop(key, None)
+        self._bytes -= self._sizes.pop(key, 0)
+
+    def drop(self, key: Hashable) -> None:
+        """Never bind these sizes again: a bound call failed."""
+        if len(self._barred) >= _MAX_SEEN:
+            self.usable = False  # sizes of outputs depend on values; onnxruntime must allocate
+        self._barred.add(key)
+        self._evict(key)
+
+    def _bind(self, feeds: Mapping[str, Array], answer: Mapping[str, Array]) -> tuple:
+        from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+        io = ort.SessionIOBinding(self._native)
+        cpu = ort.OrtDevice(ort.OrtDevice.cpu(), ort.OrtDevice.default_memory(), 0)
+        inputs = []
+        for name, value in feeds.items():
+            buffer = np.empty(value.shape, value.dtype)
+            io.bind_input(name, cpu, buffer.dtype, buffer.shape, buffer.ctypes.data)
+            inputs.append((name, buffer))
+        results = []
+        for name, value in answer.items():
+            buffer = np.empty(value.shape, value.dtype)
+            io.bind_output(name, cpu, buffer.dtype, buffer.shape, buffer.ctypes.data)
+            results.append(buffer)
+        return self._native.run_with_iobinding, io, inputs[0][1] if self._single else inputs, tuple(results)
+
+    def close(self) -> None:
+        """Forget every binding; those in use end with their call."""
+        self.usable = False
+        self.pools.clear()
+        self._sizes.clear()
+
+    def abandon(self) -> None:
+        """Forget without destroying: in a forked child destructors would wait for threads that are gone."""
+        for pool in self.pools.values():
+            for call, io, *_ in pool:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(io))
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(call))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._native))
+        self.close()
+
+
+def rows_of(signature: Signature, feeds: Mapping[str, Array]) -> int | None:
+    """Return the number of rows of feeds, or None where no axis is `rows`."""
+    for spec in signature.inputs:
+        if spec.shape and spec.shape[0] == ROWS:
+            return int(feeds[spec.name].shape[0])
+    return None

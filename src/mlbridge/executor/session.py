@@ -1,0 +1,345 @@
+"""OnnxSession: the hot path around one onnxruntime session.
+
+Small calls copy into buffers bound once a shape and copy out again; large ones take onnxruntime's inner run; batches
+of independent rows that take long are split over cores. Which file is safe to load is `runtimes/onnx`'s business.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, InputError, MlbridgeError
+from ..interfaces import UNBOUNDED, Array, Deadline
+from ..signature import ROWS, Signature
+from .alarms import call_at
+from .binding import Binder
+from .engine import Engine
+from .plans import Plan
+from .splitting import Splitter
+
+__all__ = ["OnnxSession"]
+
+_SUBSETS = 4  # pruned graphs kept a session: each holds its own copy of the weights it needs
+
+_alive: weakref.WeakSet[OnnxSession] = weakref.WeakSet()
+
+
+class OnnxSession:
+    """An ONNX model made ready to run; any number of threads may call `run` at once.
+
+    Parameters
+    ----------
+    engine : Engine
+        Makes the native session, and pruned ones for some outputs only.
+    signature : Signature
+        Agrees with the graph: names, dtypes, ranks and fixed sizes.
+    default_timeout_s : float, optional
+        Ends calls that bring no deadline; for graphs that may never end by themselves.
+
+    Attributes
+    ----------
+    device : str
+        Where it really runs, from the assignment record.
+    placement : dict
+        Share of the nodes each provider runs.
+    """
+
+    max_concurrency = UNBOUNDED
+
+    def __init__(self, engine: Engine, signature: Signature, *, default_timeout_s: float | None = None) -> None:
+        self.signature = signature
+        self.engine = engine
+        self.default_timeout_s = default_timeout_s
+        self._closed: str | None = None
+        self._lock = threading.Lock()
+        self._subsets: dict[tuple[str, ...], tuple[Any, bool]] = {}
+        self._native = engine.native()
+        self.device = engine.device
+        self.placement: Mapping[str, float] = engine.placement
+        self._names = [s.name for s in signature.outputs]
+        self._prepare(engine.plan)
+        _alive.add(self)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan it runs by."""
+        return self.engine.plan
+
+    def _prepare(self, plan: Plan) -> None:
+        self._binder = Binder(self._native, self.signature, plan)
+        self._splitter = Splitter(plan.chunks) if self.signature.batched and plan.chunks > 1 else None
+        # The compiled closure shadows the method: one Python frame a call, no attribute look-ups.
+        self.run = self._compile()  # type: ignore[method-assign]
+
+    def run(
+        self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
+    ) -> dict[str, Array]:
+        """Run once.
+
+        Parameters
+        ----------
+        feeds : dict of str to ndarray
+            Satisfy the signature; neither kept nor modified.
+        outputs : sequence of str, optional
+            Compute these only.
+        deadline : Deadline, optional
+            When to give up.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Fresh arrays in output order.
+
+        Raises
+        ------
+        InferenceError
+            If the model fails.
+        BridgeTimeoutError, CancelledError
+            If the deadline passed, or was cancelled.
+        ClosedError
+            After `close`, and in a forked child.
+        """
+        return self._run_any(feeds, outputs, deadline)  # replaced by _compile
+
+    def _compile(self) -> Any:
+        slow, binder = self._run_any, self._binder
+        if self.default_timeout_s is not None or not binder.usable:
+            return lambda feeds, /, *, outputs=None, deadline=None: slow(feeds, outputs, deadline)
+        if len(self.signature.inputs) == 1:
+            return _compile_single(binder, slow, self.signature.inputs[0].name, self._names)
+        if binder.by_rows:
+            return _compile_blocks(binder, slow, self.signature.inputs[0].name, self._names)
+        return lambda feeds, /, *, outputs=None, deadline=None: slow(feeds, outputs, deadline)
+
+    # ------------------------------------------------------------ everything but the fast lane
+
+    def _run_any(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None, deadline: Deadline | None) -> dict[str, Array]:
+        native = self._native
+        if native is None:
+            raise self._refusal()
+        if deadline is None and self.default_timeout_s is not None:
+            deadline = Deadline(self.default_timeout_s)
+        names = self._names
+        if outputs is not None:
+            names = self._order(outputs)
+            if len(names) < len(self._names):
+                native = self._subset(tuple(names), native)
+        feeds = {s.name: feeds[s.name] for s in self.signature.inputs}
+        if deadline is not None:
+            return _run_until(native, names, feeds, deadline)
+        if self._splitter is not None:
+            parts = self._splitter.split(feeds, self.signature.inputs[0].name)
+            if parts > 1:
+                return self._splitter.run(lambda part: dict(zip(names, _call(native, names, part, None))), feeds, parts)
+            started = time.perf_counter()
+            result = dict(zip(names, _call(native, names, feeds, None)))
+            self._splitter.learn(feeds, time.perf_counter() - started)
+        else:
+            result = dict(zip(names, _call(native, names, feeds, None)))
+        if names is self._names:
+            self._binder.offer(feeds, result)
+        return result
+
+    def _order(self, outputs: Sequence[str]) -> list[str]:
+        wanted = [outputs] if isinstance(outputs, str) else list(outputs)
+        unknown = [n for n in wanted if n not in self._names]
+        if unknown or not wanted:
+            problems = [f"there is no output {n!r}" for n in unknown] or ["no output was asked for"]
+            raise InputError("; ".join(problems), problems=problems, hint=f"outputs are {', '.join(map(repr, self._names))}")
+        return self._names if set(wanted) == set(self._names) else [n for n in self._names if n in wanted]
+
+    def _subset(self, names: tuple[str, ...], native: Any) -> Any:
+        # onnxruntime computes every node whatever is fetched, so fewer outputs need a smaller graph.
+        with self._lock:
+            if names not in self._subsets:
+                while len(self._subsets) >= _SUBSETS:
+                    self._subsets.pop(next(iter(self._subsets)))
+                self._subsets[names] = (self.engine.pruned(names), True)
+            pruned = self._subsets[names][0]
+        return native if pruned is None else pruned
+
+    def _refusal(self) -> ClosedError:
+        if self._closed == "forked":
+            return ClosedError(
+                "the session belongs to the process this one was forked from",
+                hint="load the model in the child, or start children with the method 'spawn' or 'forkserver'",
+                runtime="onnx",
+            )
+        return ClosedError("the session is closed", runtime="onnx")
+
+    # ------------------------------------------------------------ plans, warm-up, end
+
+    def adopt(self, plan: Plan) -> None:
+        """Run by another plan from the next call on; calls in flight end on the old one."""
+        with self._lock:
+            if self._native is None:
+                raise self._refusal()
+            engine = self.engine.with_plan(plan)
+            native = engine.native()
+            old, self.engine, self._native, self._subsets = self._binder, engine, native, {}
+            self.device, self.placement = engine.device, engine.placement
+            self._prepare(plan)
+            old.close()
+
+    def warm_up(self, rows: Sequence[int] = (1,)) -> None:
+        """Run zeros of these batch sizes twice, so that first requests find buffers bound and memory grown."""
+        for n in rows:
+            feeds = {s.name: _zeros(s, n) for s in self.signature.inputs}
+            for _ in range(2):
+                try:
+                    self.run(feeds)
+                except InferenceError:
+                    return  # zeros may be outside what a model accepts; warming is only a favour
+
+    def tune(self, feeds: Mapping[str, Array], /, *, objective: str = "latency", budget_s: float = 1.0, progress: Any = None) -> Any:
+        """Measure plans on a sample, adopt the best, and return the record of what was tried."""
+        from .probing import tune
+
+        return tune(self, feeds, objective=objective, budget_s=budget_s, progress=progress)
+
+    def close(self) -> None:
+        """Free the native session once calls in flight have ended; harmless when repeated."""
+        with self._lock:
+            self._closed = self._closed or "closed"
+            self._native = None
+            self._subsets = {}
+            self._binder.close()
+            self.engine.close()
+
+    def _forked(self) -> None:
+        # The native session's threads did not survive the fork, and its destructor would wait for them: leak it.
+        for native in (self._native, *(s for s, _ in self._subsets.values())):
+            if native is not None:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
+        self._lock = threading.Lock()
+        self._closed = self._closed or "forked"
+        self._binder.abandon()
+        self._native, self._subsets = None, {}
+
+    def __repr__(self) -> str:
+        return f"OnnxSession({self.signature}; device={self.device!r})"
+
+
+def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> Any:
+    pools, two, first = binder.pools, len(names) == 2, names[0]
+    second = names[-1]
+
+    def run(feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None) -> dict[str, Array]:
+        if outputs is None and deadline is None:
+            x = feeds[name]
+            pool = pools.get(x.shape)
+            if pool:
+                try:
+                    binding = pool.pop()
+                except IndexError:  # another thread was faster
+                    return slow(feeds, None, None)
+                call, io, buffer, results = binding
+                buffer[...] = x
+                try:
+                    call(io, None)
+                except Exception:
+                    binder.drop(x.shape)  # the inner run decides: a failing model, or sizes that depend on values
+                    return slow(feeds, None, None)
+                if two:
+                    a, b = results
+                    answer = {first: a.copy(), second: b.copy()}
+                else:
+                    answer = {n: r.copy() for n, r in zip(names, results)}
+                pool.append(binding)
+                return answer
+        return slow(feeds, outputs, deadline)
+
+    return run
+
+
+def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str]) -> Any:
+    pools = binder.pools
+
+    def run(feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None) -> dict[str, Array]:
+        if outputs is None and deadline is None:
+            rows = feeds[key].shape[0]
+            pool = pools.get(rows)
+            if pool:
+                try:
+                    binding = pool.pop()
+                except IndexError:
+                    return slow(feeds, None, None)
+                call, io, buffers, results = binding
+                for name, buffer in buffers:
+                    buffer[...] = feeds[name]
+                try:
+                    call(io, None)
+                except Exception:
+                    binder.drop(rows)
+                    return slow(feeds, None, None)
+                answer = {n: r.copy() for n, r in zip(names, results)}
+                pool.append(binding)
+                return answer
+        return slow(feeds, outputs, deadline)
+
+    return run
+
+
+def _call(native: Any, names: list[str], feeds: dict[str, Array], options: Any) -> list[Array]:
+    try:
+        return native.run(names, feeds, options)
+    except MlbridgeError:
+        raise
+    except Exception as exc:  # onnxruntime's exceptions have no class of their own in common
+        raise InferenceError(f"onnxruntime failed: {_first_line(exc)}", runtime="onnx") from exc
+
+
+def _run_until(native: Any, names: list[str], feeds: dict[str, Array], deadline: Deadline) -> dict[str, Array]:
+    import onnxruntime
+
+    deadline.check()
+    options = onnxruntime.RunOptions()
+
+    def end() -> None:
+        options.terminate = True
+
+    left = deadline.remaining_s()
+    forget = deadline.on_cancel(end)
+    disarm = None if left is None else call_at(time.monotonic() + left, end)
+    try:
+        answers = _call(native, names, feeds, options)
+        deadline.check()
+    except (InferenceError, BridgeTimeoutError, CancelledError) as exc:
+        if deadline.cancelled:
+            raise CancelledError("the call was cancelled", runtime="onnx") from exc
+        left = deadline.remaining_s()
+        if left is not None and left <= 0:
+            raise BridgeTimeoutError("the deadline passed; the run was ended", hint="give a larger timeout_s", runtime="onnx") from exc
+        raise
+    finally:
+        forget()
+        if disarm is not None:
+            disarm()
+    return dict(zip(names, answers))
+
+
+def _zeros(spec: Any, rows: int) -> Array:
+    shape = tuple(d if isinstance(d, int) else rows if d == ROWS or i == 0 else 1 for i, d in enumerate(spec.shape))
+    return np.full(shape, "", dtype=object) if spec.dtype == "string" else np.zeros(shape, dtype=spec.dtype)
+
+
+def _first_line(exc: BaseException) -> str:
+    text = str(exc).strip()
+    return text.splitlines()[0][:500] if text else type(exc).__name__
+
+
+def _after_fork() -> None:
+    for session in list(_alive):
+        session._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
