@@ -1,0 +1,166 @@
+"""Edges are judged from signatures alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlbridge.errors import InputError, SignatureError
+from mlbridge.pipeline.build import build
+from mlbridge.pipeline.typing import Symbols, fit
+from mlbridge.signature import Column, Signature, TensorSpec, label_spec, prediction_spec
+from mlbridge.tensors import Coercion
+
+
+def _sig(inputs, outputs):
+    return Signature(tuple(inputs), tuple(outputs))
+
+
+def _f(name, width, dtype="float64", columns=(), **rules):
+    return TensorSpec(name, dtype, ("rows", width), tuple(Column(c) for c in columns), **rules)
+
+
+A = _sig([_f("features", 2, columns=["age", "income"])], [_f("transformed", 2)])
+B = _sig([_f("features", 2)], [prediction_spec()])
+
+
+def test_a_straight_line_joins_one_output_to_one_input():
+    plan = build({"a": A, "b": B})
+    assert [str(e) for e in plan.edges] == ["features → a.features", "a.transformed → b.features"]
+    assert [o.name for o in plan.signature.outputs] == ["prediction"]
+    assert [c.name for c in plan.signature.columns] == ["age", "income"]
+
+
+def test_rounding_is_shown():
+    c = _sig([_f("features", 2, "float32", rounding="nearest")], [prediction_spec()])
+    assert "cast float64→float32, rounds" in str(build({"a": A, "c": c}).edges[1])
+
+
+def test_a_reshape_is_shown():
+    c = _sig([_f("features", 1)], [prediction_spec(name="p")])
+    d = _sig([_f("features", 2)], [prediction_spec()])
+    assert "reshape (rows,)→(rows, 1)" in str(build({"d": d, "c": c}).edges[1])
+
+
+def test_columns_are_put_in_the_consumers_order():
+    a = _sig([_f("features", 2)], [_f("t", 2, columns=["x", "y"])])
+    b = _sig([_f("features", 2, columns=["y", "x"])], [prediction_spec()])
+    assert "columns y, x" in str(build({"a": a, "b": b}).edges[1])
+
+
+def test_levels_are_recoded():
+    a = _sig([_f("features", 1)], [label_spec(["x", "y"])])
+    b = _sig([TensorSpec("k", "int32", ("rows", 1), (Column("k", categories=("z", "y", "x")),))], [prediction_spec()])
+    edge = build({"a": a, "b": b}).edges[1]
+    assert "recode k" in str(edge)
+    assert edge(np.array([0, 1], np.int32)).tolist() == [[2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("producer", "consumer", "words"),
+    [
+        (_f("t", 3), _f("f", 2), "size 3 and the consumer wants 2"),
+        (_f("t", 2, missing="allow"), _f("f", 2), "missing values"),
+        (_f("t", 2), _f("f", 2, "float32"), "mlbridge.cast('float32')"),
+        (TensorSpec("t", "string", ("rows", 2)), _f("f", 2), "string does not fit"),
+        (_f("t", 2, columns=["a", "b"]), _f("f", 2, columns=["a", "c"]), "lacks the columns c"),
+        (TensorSpec("t", "float64", ("rows", 2, 2)), _f("f", 2), "3 axes do not fit 2"),
+        (TensorSpec("t", "float64", ("rows", None)), _f("f", 2), "any size"),
+        (label_spec(["p", "q"]), TensorSpec("f", "int32", ("rows",), (Column("f", categories=("p",)),)), "does not know the levels 'q'"),
+        (label_spec(["p", "q"]), _f("f", 1), "gives categories"),
+        (TensorSpec("t", "float64", ("rows", 1), (Column("a", unit="EUR"),)), TensorSpec("f", "float64", ("rows", 1), (Column("a", unit="USD"),)), "in EUR"),
+    ],
+)
+def test_each_mismatch_is_named_with_both_ends(producer, consumer, words):
+    with pytest.raises(SignatureError) as caught:
+        build({"a": _sig([_f("x", 1)], [producer]), "b": _sig([consumer], [prediction_spec()])}, {"a.x": "x", f"b.{consumer.name}": f"a.{producer.name}"})
+    assert words in str(caught.value)
+    assert f"a.{producer.name} → b.{consumer.name}" in str(caught.value)
+
+
+def test_three_mismatches_come_together():
+    a = _sig([_f("x", 1)], [_f("p", 3), _f("q", 2, missing="allow"), TensorSpec("s", "string", ("rows", 1))])
+    b = _sig([_f("p", 2), _f("q", 2), _f("s", 1)], [prediction_spec()])
+    with pytest.raises(SignatureError) as caught:
+        build({"a": a, "b": b})
+    assert len(caught.value.problems) == 3
+
+
+def test_cycles_and_unreachable_stages_are_errors():
+    s = _sig([_f("f", 1)], [_f("t", 1)])
+    with pytest.raises(SignatureError, match="cycle"):
+        build({"a": s, "b": s}, {"a.f": "b.t", "b.f": "a.t"})
+    with pytest.raises(SignatureError, match="unreachable"):
+        build({"a": s, "b": s}, {"a.f": "x", "b.f": "x"}, {"y": "a.t"})
+
+
+def test_wrong_names_get_the_nearest_one():
+    with pytest.raises(SignatureError) as caught:
+        build({"prep": A, "fraud": B}, {"prep.features": "features", "fraud.features": "prp.transformed"})
+    assert "did you mean 'prep'" in str(caught.value)
+
+
+def test_a_column_of_a_block_is_wired_alone():
+    score = _sig([_f("features", 2, columns=["age", "income"])], [prediction_spec(name="risk")])
+    final = _sig([_f("features", 3, columns=["age", "income", "risk"])], [prediction_spec()])
+    plan = build(
+        {"score": score, "final": final},
+        {"score.features": "features", "final.features": "features", "final.features[risk]": "score.risk"},
+    )
+    feed = plan.feeds["final"][0]
+    assert sorted(p for places in feed.places for p in places) == [0, 1, 2]
+    assert [c.name for c in plan.signature.columns] == ["age", "income"]
+
+
+def test_an_empty_pipeline_is_refused():
+    with pytest.raises(SignatureError, match="at least one stage"):
+        build({})
+
+
+DTYPES = ["bool", "int8", "int32", "int64", "uint8", "float32", "float64"]
+
+
+@st.composite
+def specs(draw, name):
+    dtype = draw(st.sampled_from(DTYPES))
+    width = draw(st.integers(1, 3))
+    rank1 = draw(st.booleans())
+    rules = {"missing": draw(st.sampled_from(["refuse", "allow"])) if dtype.startswith("float") else "refuse"}
+    if dtype == "float32":
+        rules["rounding"] = draw(st.sampled_from(["refuse", "nearest"]))
+    return TensorSpec(name, dtype, ("rows",) if rank1 else ("rows", width), **rules)
+
+
+def _values(spec):
+    """The hardest values a producer of this spec may give."""
+    shape = (4, *spec.shape[1:])
+    kind = np.dtype(spec.dtype)
+    if kind.kind == "f":
+        pool = [0.1, -1e30, np.inf, 3.0] + ([np.nan] if spec.missing == "allow" else [])
+        if kind == np.float64:
+            pool.append(1e-40)
+    elif kind.kind == "b":
+        pool = [True, False]
+    else:
+        low, high = np.iinfo(kind).min, np.iinfo(kind).max
+        pool = [low, high, 1] if kind.itemsize < 8 else [-(2**53), 2**53, 1]
+    return np.resize(np.array(pool, kind), shape)
+
+
+@settings(max_examples=400, deadline=None)
+@given(specs("p"), specs("c"))
+def test_the_checker_accepts_exactly_what_the_coercion_takes(producer, consumer):
+    _, problems = fit(producer, consumer, ("a", "b"), Symbols())
+    values = _values(producer)
+    rank1 = producer.shape == ("rows",) or producer.shape == ("rows", 1)
+    if rank1 and consumer.shape in (("rows",), ("rows", 1)):
+        values = values.reshape(-1) if consumer.shape == ("rows",) else values.reshape(-1, 1)
+    try:
+        Coercion(_sig([consumer], [prediction_spec()])).feeds({"c": values})
+        runs = True
+    except InputError:
+        runs = False
+    if producer.missing == "allow" and consumer.missing == "refuse":
+        assert problems
+    else:
+        assert (not problems) == runs
