@@ -4,7 +4,11 @@ import pytest
 
 from mlbridge import errors
 
-CLASSES = [getattr(errors, n) for n in errors.__all__ if isinstance(getattr(errors, n), type) and issubclass(getattr(errors, n), errors.MlbridgeError)]
+CLASSES = [
+    getattr(errors, n)
+    for n in errors.__all__
+    if isinstance(getattr(errors, n), type) and issubclass(getattr(errors, n), errors.MlbridgeError)
+]
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda c: c.__name__)
@@ -19,7 +23,15 @@ def test_input_error_carries_all_problems():
     assert isinstance(back, ValueError)
 
 
-@pytest.mark.parametrize(("kind", "base"), [("NotFoundError", LookupError), ("BridgeTimeoutError", TimeoutError), ("AccessError", PermissionError), ("MissingDependencyError", ImportError)])
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        ("NotFoundError", LookupError),
+        ("BridgeTimeoutError", TimeoutError),
+        ("AccessError", PermissionError),
+        ("MissingDependencyError", ImportError),
+    ],
+)
 def test_errors_are_what_python_programmers_catch(kind, base):
     assert issubclass(getattr(errors, kind), base)
 

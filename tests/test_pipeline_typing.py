@@ -68,12 +68,19 @@ def test_levels_are_recoded():
         (TensorSpec("t", "float64", ("rows", None)), _f("f", 2), "any size"),
         (label_spec(["p", "q"]), TensorSpec("f", "int32", ("rows",), (Column("f", categories=("p",)),)), "does not know the levels 'q'"),
         (label_spec(["p", "q"]), _f("f", 1), "gives categories"),
-        (TensorSpec("t", "float64", ("rows", 1), (Column("a", unit="EUR"),)), TensorSpec("f", "float64", ("rows", 1), (Column("a", unit="USD"),)), "in EUR"),
+        (
+            TensorSpec("t", "float64", ("rows", 1), (Column("a", unit="EUR"),)),
+            TensorSpec("f", "float64", ("rows", 1), (Column("a", unit="USD"),)),
+            "in EUR",
+        ),
     ],
 )
 def test_each_mismatch_is_named_with_both_ends(producer, consumer, words):
     with pytest.raises(SignatureError) as caught:
-        build({"a": _sig([_f("x", 1)], [producer]), "b": _sig([consumer], [prediction_spec()])}, {"a.x": "x", f"b.{consumer.name}": f"a.{producer.name}"})
+        build(
+            {"a": _sig([_f("x", 1)], [producer]), "b": _sig([consumer], [prediction_spec()])},
+            {"a.x": "x", f"b.{consumer.name}": f"a.{producer.name}"},
+        )
     assert words in str(caught.value)
     assert f"a.{producer.name} → b.{consumer.name}" in str(caught.value)
 

@@ -30,7 +30,10 @@ def test_true_is_not_one():
 def test_onnx_numbers_are_onnx_own():
     onnx = pytest.importorskip("onnx")
     for d in DTYPES.values():
-        assert onnx.TensorProto.DataType.Value({"string": "STRING", "float64": "DOUBLE", "float32": "FLOAT"}.get(d.name, d.name.upper())) == d.onnx
+        assert (
+            onnx.TensorProto.DataType.Value({"string": "STRING", "float64": "DOUBLE", "float32": "FLOAT"}.get(d.name, d.name.upper()))
+            == d.onnx
+        )
 
 
 def test_numpy_names_are_numpys_own():
@@ -41,8 +44,14 @@ def test_numpy_names_are_numpys_own():
 
 
 def test_blocks_split_by_rule_and_keep_training_order():
-    made = blocks([Field(Column("a")), Field(Column("b"), missing="allow"), Field(Column("c")), Field(Column("k", categories=("x",)), "int32")])
-    assert [(s.name, [c.name for c in s.columns]) for s in made] == [("features", ["a", "c"]), ("features_2", ["b"]), ("categorical", ["k"])]
+    made = blocks(
+        [Field(Column("a")), Field(Column("b"), missing="allow"), Field(Column("c")), Field(Column("k", categories=("x",)), "int32")]
+    )
+    assert [(s.name, [c.name for c in s.columns]) for s in made] == [
+        ("features", ["a", "c"]),
+        ("features_2", ["b"]),
+        ("categorical", ["k"]),
+    ]
 
 
 def test_integral_float_classes_become_int64_levels():

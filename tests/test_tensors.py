@@ -24,7 +24,9 @@ TABLE = Signature(
     ),
     classifier_outputs(["no", "yes"]),
 )
-FRAME = pd.DataFrame({"n": [1, 3], "income": [1.5, None], "age": [30, 40], "sex": ["m", None], "note": ["a", "é"], "extra": [1, 2]}, index=["p", "q"])
+FRAME = pd.DataFrame(
+    {"n": [1, 3], "income": [1.5, None], "age": [30, 40], "sex": ["m", None], "note": ["a", "é"], "extra": [1, 2]}, index=["p", "q"]
+)
 WANT = {"features": [[30.0], [40.0]], "categorical": [[1], [-1]], "categorical_2": [[0], [2]], "text": [["a"], ["é"]]}
 
 
@@ -79,7 +81,13 @@ def test_all_problems_of_one_input_come_at_once():
         Coercion(TABLE).feeds({"age": "x", "income": 1.0, "sex": "z", "n": 9, "nota": "t"})
     text = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 5
-    for words in ("'age'", "unknown level 'z'", "unknown level 9", "no input or column 'nota'; did you mean 'note'?", "lacks column 'note'"):
+    for words in (
+        "'age'",
+        "unknown level 'z'",
+        "unknown level 9",
+        "no input or column 'nota'; did you mean 'note'?",
+        "lacks column 'note'",
+    ):
         assert words in text
 
 

@@ -42,7 +42,7 @@ from mlbridge.workers import process as process_module
 DOUBLES = Path(__file__).parent / "hostile" / "workers"
 SCRIPT = python_worker.__file__
 SIGNATURE = Signature([TensorSpec("x", "float64", ("rows", 2))], [TensorSpec("y", "float64", ("rows", 2))])
-FAST = Backoff(first_s=0.001, most_s=0.01, attempts=4)
+FAST = Backoff(first_s=0.001, most_s=0.01, attempts=3)
 LONG = 60.0
 
 
@@ -319,8 +319,22 @@ def test_a_worker_that_died_while_idle_costs_no_request(opened):
     for _ in range(3):
         (pid,) = session.pool.pids
         os.kill(pid, signal.SIGKILL)
+        until(lambda: not session.pool._slots[0].process.alive)
         assert works(session)
         assert session.pool.pids != (pid,)
+
+
+def test_a_request_the_dead_worker_never_read_is_asked_again(opened):
+    session = opened()
+    (pid,) = session.pool.pids
+    os.kill(pid, signal.SIGSTOP)  # it will not read
+    out = []
+    thread = threading.Thread(target=lambda: out.append(works(session)))
+    thread.start()
+    until(lambda: not session.pool._idle)
+    os.kill(pid, signal.SIGKILL)
+    thread.join()
+    assert out == [True]
 
 
 def test_a_crash_loop_backs_off_and_then_the_model_has_failed(opened):
@@ -328,7 +342,7 @@ def test_a_crash_loop_backs_off_and_then_the_model_has_failed(opened):
     for _ in range(FAST.attempts):
         with pytest.raises(WorkerDiedError):
             session.run(feeds(-9), deadline=Deadline(LONG))
-    with pytest.raises(BridgeError, match=r"FAILED.*4 times") as caught:
+    with pytest.raises(BridgeError, match=r"FAILED.*3 times") as caught:
         session.run(feeds(), deadline=Deadline(LONG))
     assert not isinstance(caught.value, WorkerDiedError)
     assert session.pool.failed
@@ -477,6 +491,7 @@ def test_equal_commands_share_a_process_and_keep_their_models_apart(tmp_path):
     assert [s.run(feeds(1))["y"][0, 0] for s in sessions] == [3.0, 5.0]
     (pid,) = three.pool.pids
     os.kill(pid, signal.SIGKILL)
+    until(lambda: not three.pool._slots[0].process.alive)
     assert [s.run(feeds(1))["y"][0, 0] for s in sessions] == [3.0, 5.0]
     three.close()
     assert five.run(feeds(1))["y"][0, 0] == 5.0

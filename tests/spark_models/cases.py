@@ -1,0 +1,311 @@
+"""The pairs of pipeline and real data that `fit.py` fits with Spark; read without pyspark by the tests.
+
+A case is (data set, function from the namespace of pyspark.ml classes to stages, options). Options: `outputs` to ask for,
+`rows` to train on.
+"""
+
+from __future__ import annotations
+
+IRIS = ["sl", "sw", "pl", "pw"]
+AIR = ["Ozone", "Solar", "Wind", "Temp"]
+CARS = ["disp", "hp", "wt", "qsec"]
+WINE = [f"w{i}" for i in range(13)]
+DIAB = [f"d{i}" for i in range(10)]
+CANCER = [f"c{i}" for i in range(30)]
+
+
+def va(m, columns, out="features", **kw):
+    return m.VectorAssembler(inputCols=columns, outputCol=out, **kw)
+
+
+def on(columns, last, **kw):
+    """Assemble the columns, then one more stage or several."""
+
+    def build(m):
+        more = last(m)
+        return [va(m, columns, **kw), *(more if isinstance(more, list) else [more])]
+
+    return build
+
+
+def mixed(last, **kw):
+    """CO2: two text columns and a number, as tree features whose categories are indices."""
+
+    def build(m):
+        return [
+            m.StringIndexer(inputCols=["Plant", "Treatment"], outputCols=["pi", "ti"], handleInvalid="keep"),
+            va(m, ["pi", "ti", "conc"], "raw"),
+            m.VectorIndexer(inputCol="raw", outputCol="features", maxCategories=14, handleInvalid="keep"),
+            last(m),
+        ]
+
+    return build
+
+
+def credit(last, keep="keep"):
+    """The usual pipeline: index, encode, assemble, predict, restore the label."""
+    text = ["checking_status", "purpose", "savings_status", "employment"]
+
+    def build(m):
+        stages = [m.StringIndexer(inputCol=c, outputCol=c + "_i", handleInvalid=keep) for c in text]
+        stages.append(m.OneHotEncoder(inputCols=[c + "_i" for c in text], outputCols=[c + "_o" for c in text]))
+        stages.append(va(m, [c + "_o" for c in text] + ["duration", "credit_amount", "age"]))
+        label = m.StringIndexer(inputCol="class", outputCol="label")
+        more = last(m)
+        return [*stages, label, *(more if isinstance(more, list) else [more])]
+
+    return build
+
+
+def restored(m):
+    return m.IndexToString(inputCol="prediction", outputCol="answer", labels=["good", "bad"])
+
+
+CASES: dict[str, tuple] = {}
+
+
+def _add(data, **builders):
+    for name, build in builders.items():
+        kw = {}
+        if isinstance(build, tuple):
+            build, kw = build
+        CASES[name.replace("_", "-")] = (data, build, kw)
+
+
+# ---------------------------------------------------------------- features
+_add(
+    "air",
+    assembler_keep=on(AIR, lambda m: [], handleInvalid="keep"),
+    assembler_skip=on(AIR, lambda m: [], handleInvalid="skip"),
+    imputer_mean=lambda m: [m.Imputer(inputCols=AIR, outputCols=[c + "_f" for c in AIR])],
+    imputer_median=lambda m: [
+        m.Imputer(inputCols=AIR, outputCols=[c + "_f" for c in AIR], strategy="median"),
+        va(m, [c + "_f" for c in AIR]),
+        m.StandardScaler(withMean=True, inputCol="features", outputCol="s"),
+    ],
+    imputer_sentinel=lambda m: [m.Imputer(inputCols=["Month", "Wind"], outputCols=["mf", "wf"], missingValue=5.0, strategy="mode")],
+    bucketizer_keep=lambda m: [
+        m.Bucketizer(splits=[-float("inf"), 20, 31.5, 97, float("inf")], inputCol="Ozone", outputCol="o", handleInvalid="keep")
+    ],
+    bucketizer_skip=lambda m: [
+        m.Bucketizer(
+            splitsArray=[[-float("inf"), 31.5, float("inf")], [-float("inf"), 0, 190, float("inf")]],
+            inputCols=["Ozone", "Solar"],
+            outputCols=["o", "p"],
+            handleInvalid="skip",
+        )
+    ],
+    bucketizer_bounded=lambda m: [m.Bucketizer(splits=[0, 9.7, 12, 30], inputCol="Wind", outputCol="o")],
+    quantiles=lambda m: [
+        m.QuantileDiscretizer(numBuckets=4, inputCols=["Wind", "Temp"], outputCols=["o", "p"], handleInvalid="keep"),
+        va(m, ["o", "p"]),
+    ],
+    binarizer=lambda m: [m.Binarizer(threshold=31.5, inputCol="Ozone", outputCol="o")],
+    binarizer_many=lambda m: [m.Binarizer(thresholds=[9.7, 79.0], inputCols=["Wind", "Temp"], outputCols=["o", "p"])],
+    tree_missing=on(AIR[:3], lambda m: m.DecisionTreeRegressor(labelCol="Temp", maxDepth=4), handleInvalid="keep"),
+    linear_skip=on(AIR[:3], lambda m: m.LinearRegression(labelCol="Temp"), handleInvalid="skip"),
+)
+_add(
+    "co2",
+    indexer_error=lambda m: [m.StringIndexer(inputCol="Plant", outputCol="o")],
+    indexer_keep=lambda m: [m.StringIndexer(inputCol="Plant", outputCol="o", handleInvalid="keep")],
+    indexer_skip=lambda m: [m.StringIndexer(inputCol="Plant", outputCol="o", handleInvalid="skip", stringOrderType="alphabetDesc")],
+    indexer_many=lambda m: [m.StringIndexer(inputCols=["Plant", "Type"], outputCols=["o", "p"], handleInvalid="keep"), va(m, ["o", "p"])],
+    index_to_string=lambda m: [
+        m.StringIndexer(inputCol="Type", outputCol="o"),
+        m.IndexToString(inputCol="o", outputCol="back"),
+    ],
+    one_hot=lambda m: [m.StringIndexer(inputCol="Plant", outputCol="i"), m.OneHotEncoder(inputCol="i", outputCol="o")],
+    one_hot_keep=lambda m: [
+        m.StringIndexer(inputCol="Plant", outputCol="i", handleInvalid="keep"),
+        m.OneHotEncoder(inputCol="i", outputCol="o", handleInvalid="keep"),
+    ],
+    one_hot_all=lambda m: [
+        m.StringIndexer(inputCols=["Plant", "Type"], outputCols=["i", "j"], handleInvalid="skip"),
+        m.OneHotEncoder(inputCols=["i", "j"], outputCols=["o", "p"], dropLast=False),
+        va(m, ["o", "conc", "p"]),
+    ],
+    interaction_nominal=lambda m: [
+        m.StringIndexer(inputCols=["Type", "Treatment"], outputCols=["i", "j"]),
+        va(m, ["conc", "i"], "v"),
+        m.Interaction(inputCols=["conc", "i", "v", "j"], outputCol="o"),
+    ],
+    slicer_names=lambda m: [
+        m.StringIndexer(inputCol="Type", outputCol="i"),
+        m.OneHotEncoder(inputCol="i", outputCol="o", dropLast=False),
+        va(m, ["conc", "o", "uptake"]),
+        m.VectorSlicer(inputCol="features", outputCol="s", indices=[3], names=["o_Quebec", "conc"]),
+    ],
+    rformula=lambda m: [m.RFormula(formula="uptake ~ Type + conc"), m.LinearRegression()],
+    rformula_interaction=lambda m: [m.RFormula(formula="uptake ~ Type:conc + Treatment + conc - 1")],
+    rformula_label=lambda m: [m.RFormula(formula="Type ~ uptake + Treatment", handleInvalid="keep"), m.LogisticRegression()],
+    tree_categorical=mixed(lambda m: m.DecisionTreeRegressor(labelCol="uptake", maxDepth=5)),
+    forest_categorical=mixed(lambda m: m.RandomForestRegressor(labelCol="uptake", numTrees=8, maxDepth=4, seed=1)),
+    boosted_categorical=mixed(lambda m: m.GBTRegressor(labelCol="uptake", maxIter=6, maxDepth=3, seed=1)),
+    tree_class_categorical=mixed(lambda m: m.DecisionTreeClassifier(labelCol="high", maxDepth=5)),
+    forest_class_categorical=mixed(lambda m: m.RandomForestClassifier(labelCol="high", numTrees=6, maxDepth=4, seed=1)),
+)
+_add(
+    "cars",
+    indexer_double=lambda m: [m.StringIndexer(inputCol="cyl", outputCol="o", handleInvalid="keep")],
+    indexer_int=lambda m: [m.StringIndexer(inputCol="gear", outputCol="o", handleInvalid="skip"), va(m, ["o", "wt"])],
+    vector_indexer_keep=on(["cyl", "hp", "carb"], lambda m: m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=6, handleInvalid="keep")),
+    vector_indexer_skip=on(["cyl", "hp", "carb"], lambda m: m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=6, handleInvalid="skip")),
+    standard=on(CARS, lambda m: m.StandardScaler(inputCol="features", outputCol="o")),
+    standard_mean=on(CARS, lambda m: m.StandardScaler(inputCol="features", outputCol="o", withMean=True, withStd=False)),
+    min_max=on([*CARS, "one"], lambda m: m.MinMaxScaler(inputCol="features", outputCol="o", min=-1.0, max=2.0)),
+    max_abs=on(CARS, lambda m: m.MaxAbsScaler(inputCol="features", outputCol="o")),
+    robust=on(CARS, lambda m: m.RobustScaler(inputCol="features", outputCol="o", withCentering=True, relativeError=1e-6)),
+    normalizer_1=on(CARS, lambda m: m.Normalizer(inputCol="features", outputCol="o", p=1.0)),
+    normalizer_2=on(CARS, lambda m: m.Normalizer(inputCol="features", outputCol="o")),
+    normalizer_3=on(CARS, lambda m: m.Normalizer(inputCol="features", outputCol="o", p=3.0)),
+    normalizer_max=on(CARS, lambda m: m.Normalizer(inputCol="features", outputCol="o", p=float("inf"))),
+    polynomial=on(CARS, lambda m: m.PolynomialExpansion(inputCol="features", outputCol="o", degree=3)),
+    product=on(CARS, lambda m: m.ElementwiseProduct(inputCol="features", outputCol="o", scalingVec=m.Vectors.dense([0.5, -2.0, 0.0, 3.0]))),
+    dct=on(CARS, lambda m: m.DCT(inputCol="features", outputCol="o")),
+    dct_inverse=on([*CARS, "mpg"], lambda m: m.DCT(inputCol="features", outputCol="o", inverse=True)),
+    size_hint=on(CARS, lambda m: m.VectorSizeHint(inputCol="features", size=4)),
+    binarizer_vector=on(CARS, lambda m: m.Binarizer(inputCol="features", outputCol="o", threshold=17.02)),
+    isotonic=lambda m: [m.IsotonicRegression(featuresCol="wt", labelCol="mpg", isotonic=False)],
+    isotonic_vector=on(CARS, lambda m: m.IsotonicRegression(labelCol="mpg", featureIndex=1, isotonic=False)),
+)
+_add("digits", idf=lambda m: [m.IDF(inputCol="pixels", outputCol="o")])
+_add(
+    "wine",
+    pca=on(WINE, lambda m: [m.StandardScaler(inputCol="features", outputCol="s", withMean=True), m.PCA(k=4, inputCol="s", outputCol="o")]),
+    select_univariate=on(
+        WINE,
+        lambda m: m.UnivariateFeatureSelector(featuresCol="features", outputCol="o", labelCol="y")
+        .setFeatureType("continuous")
+        .setLabelType("categorical")
+        .setSelectionThreshold(5),
+    ),
+    select_variance=on(WINE, lambda m: m.VarianceThresholdSelector(featuresCol="features", outputCol="o", varianceThreshold=1.0)),
+    logistic_multi=on(WINE, lambda m: m.LogisticRegression(labelCol="y", regParam=0.01)),
+    logistic_multi_sparse=on(WINE, lambda m: m.LogisticRegression(labelCol="y", regParam=0.1, elasticNetParam=1.0)),
+    logistic_multi_thresholds=on(WINE, lambda m: m.LogisticRegression(labelCol="y", thresholds=[0.2, 0.0, 0.8], regParam=0.1)),
+    perceptron=on(
+        WINE,
+        lambda m: [
+            m.StandardScaler(inputCol="features", outputCol="s", withMean=True),
+            m.MultilayerPerceptronClassifier(featuresCol="s", labelCol="y", layers=[13, 6, 4, 3], maxIter=30, seed=2),
+        ],
+    ),
+    tree_class=on(WINE, lambda m: m.DecisionTreeClassifier(labelCol="y", maxDepth=4)),
+    tree_class_thresholds=on(WINE, lambda m: m.DecisionTreeClassifier(labelCol="y", maxDepth=2, thresholds=[0.5, 0.2, 0.9])),
+    forest_class=on(WINE, lambda m: m.RandomForestClassifier(labelCol="y", numTrees=10, maxDepth=4, seed=3)),
+    one_vs_rest=on(WINE, lambda m: m.OneVsRest(classifier=m.LogisticRegression(regParam=0.1), labelCol="y")),
+    one_vs_rest_boosted=on(WINE, lambda m: m.OneVsRest(classifier=m.GBTClassifier(maxIter=2, maxDepth=2), labelCol="y")),
+    kmeans=on(WINE, lambda m: [m.StandardScaler(inputCol="features", outputCol="s"), m.KMeans(featuresCol="s", k=4, seed=4)]),
+    kmeans_cosine=on(WINE, lambda m: m.KMeans(k=3, seed=4, distanceMeasure="cosine")),
+    bisecting=on(WINE, lambda m: [m.StandardScaler(inputCol="features", outputCol="s"), m.BisectingKMeans(featuresCol="s", k=5, seed=4)]),
+    bisecting_cosine=on(WINE, lambda m: m.BisectingKMeans(k=4, seed=4, distanceMeasure="cosine")),
+)
+_add(
+    "iris",
+    mixture=(on(IRIS, lambda m: m.GaussianMixture(k=3, seed=5)), {"outputs": ["probability"]}),
+    bayes_multinomial=(on(IRIS, lambda m: m.NaiveBayes(labelCol="y")), {"outputs": ["rawPrediction"]}),
+    bayes_complement=(on(IRIS, lambda m: m.NaiveBayes(labelCol="y", modelType="complement")), {"outputs": ["rawPrediction"]}),
+    bayes_gaussian=(on(IRIS, lambda m: m.NaiveBayes(labelCol="y", modelType="gaussian")), {"outputs": ["rawPrediction"]}),
+    bayes_bernoulli=lambda m: [
+        va(m, IRIS, "raw"),
+        m.Binarizer(inputCol="raw", outputCol="features", threshold=2.9),
+        m.NaiveBayes(labelCol="y", modelType="bernoulli", thresholds=[0.3, 0.4, 0.5]),
+    ],
+    nested=lambda m: [m.Pipeline(stages=[va(m, IRIS, "raw"), m.Pipeline(stages=[m.MinMaxScaler(inputCol="raw", outputCol="features")])]),
+                      m.LogisticRegression(labelCol="y")],
+    leaves=(on(IRIS, lambda m: m.RandomForestClassifier(labelCol="y", numTrees=4, maxDepth=3, seed=1, leafCol="leaf")), {"outputs": ["leaf", "rawPrediction"]}),
+    restored_labels=lambda m: [
+        m.StringIndexer(inputCol="species", outputCol="label"),
+        va(m, IRIS),
+        m.RandomForestClassifier(numTrees=5, maxDepth=3, seed=1),
+        m.IndexToString(inputCol="prediction", outputCol="answer", labels=["setosa", "versicolor", "virginica"]),
+    ],
+    stacked=lambda m: [va(m, IRIS, "raw"), m.KMeans(featuresCol="raw", k=3, seed=1, predictionCol="group"),
+                       m.OneHotEncoder(inputCol="group", outputCol="g"), va(m, ["g", "raw"]), m.LogisticRegression(labelCol="y", regParam=0.01)],
+)  # fmt: skip
+_add(
+    "cancer",
+    logistic=(on(CANCER[:8], lambda m: m.LogisticRegression(labelCol="y", regParam=0.01)), {"outputs": ["rawPrediction"]}),
+    logistic_threshold=on(CANCER[:8], lambda m: m.LogisticRegression(labelCol="y", regParam=0.01, threshold=0.3)),
+    logistic_thresholds=on(CANCER[:8], lambda m: m.LogisticRegression(labelCol="y", regParam=0.01, thresholds=[0.7, 0.4])),
+    logistic_sparse=on(CANCER, lambda m: m.LogisticRegression(labelCol="y", regParam=0.1, elasticNetParam=1.0), handleInvalid="keep"),
+    svc=on(CANCER[:8], lambda m: m.LinearSVC(labelCol="y", regParam=0.1, maxIter=20)),
+    svc_threshold=on(CANCER[:8], lambda m: m.LinearSVC(labelCol="y", regParam=0.1, maxIter=20, threshold=0.3)),
+    boosted_class=on(CANCER, lambda m: m.GBTClassifier(labelCol="y", maxIter=8, maxDepth=3, seed=1)),
+    boosted_class_scaled=on(
+        CANCER[:6],
+        lambda m: [
+            m.StandardScaler(inputCol="features", outputCol="s"),
+            m.GBTClassifier(featuresCol="s", labelCol="y", maxIter=4, maxDepth=3, thresholds=[0.3, 0.7]),
+        ],
+    ),
+    fm_class=on(CANCER[:5], lambda m: m.FMClassifier(labelCol="y", factorSize=3, maxIter=10, stepSize=0.01, seed=1)),
+    cross_validated=lambda m: m.CrossValidator(
+        estimator=m.Pipeline(stages=[va(m, CANCER[:5]), m.LogisticRegression(labelCol="y")]),
+        estimatorParamMaps=m.ParamGridBuilder().build(),
+        evaluator=m.BinaryClassificationEvaluator(labelCol="y"),
+        numFolds=2,
+    ),
+    train_split=on(
+        CANCER[:5],
+        lambda m: m.TrainValidationSplit(
+            estimator=m.DecisionTreeClassifier(labelCol="y", maxDepth=3),
+            estimatorParamMaps=m.ParamGridBuilder().build(),
+            evaluator=m.BinaryClassificationEvaluator(labelCol="y"),
+        ),
+    ),
+)
+_add(
+    "diabetes",
+    linear=on(DIAB, lambda m: m.LinearRegression(labelCol="y")),
+    linear_huber=on(DIAB, lambda m: m.LinearRegression(labelCol="y", loss="huber", maxIter=20)),
+    linear_lasso=on(DIAB, lambda m: m.LinearRegression(labelCol="y", regParam=5.0, elasticNetParam=1.0)),
+    tree=on(DIAB, lambda m: m.DecisionTreeRegressor(labelCol="y", maxDepth=5)),
+    forest=on(DIAB, lambda m: m.RandomForestRegressor(labelCol="y", numTrees=10, maxDepth=4, seed=1)),
+    boosted=on(DIAB, lambda m: m.GBTRegressor(labelCol="y", maxIter=8, maxDepth=3, seed=1)),
+    fm=on(DIAB, lambda m: m.FMRegressor(labelCol="y", factorSize=2, maxIter=10, seed=1)),
+    survival=(on(DIAB, lambda m: m.AFTSurvivalRegression(labelCol="y", censorCol="seen", quantilesCol="q")), {"outputs": ["q"]}),
+    tree_vector=lambda m: [m.DecisionTreeRegressor(featuresCol="v", labelCol="y", maxDepth=4)],
+)
+
+
+def glr(label, features=("disp", "wt", "qsec"), **kw):
+    return lambda m: [va(m, list(features)), m.GeneralizedLinearRegression(labelCol=label, maxIter=10, **kw)]
+
+
+_add(
+    "cars",
+    glr_gaussian=glr("mpg"),
+    glr_gaussian_log=glr("mpg", family="gaussian", link="log"),
+    glr_gaussian_inverse=glr("mpg", family="gaussian", link="inverse"),
+    glr_binomial=glr("am", features=("hp", "qsec"), family="binomial", regParam=0.01),
+    glr_binomial_probit=glr("am", features=("hp", "qsec"), family="binomial", link="probit", regParam=0.01),
+    glr_binomial_cloglog=glr("am", features=("hp",), family="binomial", link="cloglog", regParam=0.01),
+    glr_poisson=glr("carb", family="poisson"),
+    glr_poisson_identity=glr("carb", features=("hp",), family="poisson", link="identity"),
+    glr_poisson_sqrt=glr("carb", family="poisson", link="sqrt"),
+    glr_gamma=glr("mpg", family="gamma"),
+    glr_gamma_log=glr("mpg", family="gamma", link="log"),
+    glr_gamma_identity=glr("mpg", family="gamma", link="identity"),
+    glr_tweedie=glr("mpg", family="tweedie", variancePower=1.5),
+    glr_tweedie_log=glr("mpg", family="tweedie", variancePower=1.2, linkPower=0.0),
+    glr_tweedie_zero=glr("mpg", family="tweedie", variancePower=0.0),
+    glr_offset=(glr("carb", family="poisson", offsetCol="lw", linkPredictionCol="eta"), {"outputs": ["eta"]}),
+)
+_add(
+    "credit",
+    credit_boosted=credit(lambda m: [m.GBTClassifier(maxIter=8, maxDepth=3, seed=1), restored(m)]),
+    credit_logistic=credit(lambda m: [m.LogisticRegression(regParam=0.01), restored(m)], keep="skip"),
+    credit_forest=credit(lambda m: m.RandomForestClassifier(numTrees=8, maxDepth=5, seed=1), keep="error"),
+)
+
+# stages that raise in Spark for some rows: (data, stages, rows that raise, one a run)
+RAISES: dict[str, tuple] = {
+    "one-hot-unseen": ("cars", lambda m: [m.OneHotEncoder(inputCol="gear", outputCol="o")], [{"gear": 9.0}, {"gear": -1.0}]),
+    "bucketizer-bounds": ("cars", lambda m: [m.Bucketizer(splits=[1.0, 3.0, 6.0], inputCol="wt", outputCol="o", handleInvalid="keep")], [{"wt": 0.5}, {"wt": 7.0}]),
+    "vector-indexer-unseen": ("cars", on(["cyl", "wt"], lambda m: m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=4)), [{"cyl": 5.0, "wt": 3.0}]),
+    "indexer-unseen-number": ("cars", lambda m: [m.StringIndexer(inputCol="cyl", outputCol="o")], [{"cyl": 5.0}]),
+    "bayes-negative": ("cars", on(["wt", "hp"], lambda m: m.NaiveBayes(labelCol="am")), [{"wt": -1.0, "hp": 3.0}]),
+    "cosine-zero": ("cars", on(["wt", "hp"], lambda m: m.KMeans(k=2, seed=1, distanceMeasure="cosine")), [{"wt": 0.0, "hp": 0.0}]),
+}  # fmt: skip
