@@ -4,7 +4,8 @@
 `predict` computes, `framework.py` ties them together.
 """
 
+from .framework import RFramework
 from .rds import read_rds
 from .robject import RObject
 
-__all__ = ["RObject", "read_rds"]
+__all__ = ["RFramework", "RObject", "read_rds"]

@@ -1,0 +1,243 @@
+"""Arithmetic: R's numeric functions as float64 ONNX nodes, missing values included.
+
+Values are names of float64 tensors ("rows", k); Python and numpy numbers stand for constants. Logical values are 0, 1 or
+NaN. onnxruntime has no double Erf, Atan, Tan, Sinh or Cosh: they are built here from what it has.
+
+References
+----------
+W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969): the normal distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...conversion.graph import Graph
+
+__all__ = ["Arithmetic"]
+
+_NORMAL_CENTRE = (
+    (2.2352520354606839287, 161.02823106855587881, 1067.6894854603709582, 18154.981253343561249, 0.065682337918207449113),
+    (47.20258190468824187, 976.09855173777669322, 10260.932208618978205, 45507.789335026729956),
+)
+_NORMAL_MIDDLE = (
+    (
+        0.39894151208813466764,
+        8.8831497943883759412,
+        93.506656132177855979,
+        597.27027639480026226,
+        2494.5375852903726711,
+        6848.1904505362823326,
+        11602.651437647350124,
+        9842.7148383839780218,
+        1.0765576773720192317e-8,
+    ),
+    (
+        22.266688044328115691,
+        235.38790178262499861,
+        1519.377599407554805,
+        6485.558298266760755,
+        18615.571640885098091,
+        34900.952721145977266,
+        38912.003286093271411,
+        19685.429676859990727,
+    ),
+)
+_NORMAL_TAIL = (
+    (0.21589853405795699, 0.1274011611602473639, 0.022235277649821738, 0.001421619193227893466, 2.9112874951168792e-5, 0.02307344176494017303),
+    (1.28426009614491121, 0.468238212480865118, 0.0659881378689285515, 0.00378239633202758244, 7.29751555083966205e-5),
+)  # fmt: skip
+_SQRT_32 = 5.656854249492380195
+_ONE_OVER_SQRT_2PI = 0.398942280401432677939946059934
+
+
+class Arithmetic:
+    """Writes R arithmetic into a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph under construction.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def value(self, x: Any) -> str:
+        """Return the name of a value: a name as it is, a number as a constant."""
+        return x if isinstance(x, str) else self.graph.const(np.asarray(x, dtype=np.float64))
+
+    def op(self, name: str, *args: Any) -> str:
+        """Add a node over values and numbers."""
+        return self.graph.add(name, *(self.value(a) for a in args))
+
+    def add(self, *args: Any) -> str:
+        """Sum."""
+        out = self.value(args[0])
+        for other in args[1:]:
+            out = self.op("Add", out, other)
+        return out
+
+    def sub(self, a: Any, b: Any) -> str:
+        """Difference."""
+        return self.op("Sub", a, b)
+
+    def mul(self, *args: Any) -> str:
+        """Product."""
+        out = self.value(args[0])
+        for other in args[1:]:
+            out = self.op("Mul", out, other)
+        return out
+
+    def div(self, a: Any, b: Any) -> str:
+        """Quotient."""
+        return self.op("Div", a, b)
+
+    def exp(self, x: Any) -> str:
+        """Exponential."""
+        return self.op("Exp", x)
+
+    def log(self, x: Any) -> str:
+        """Natural logarithm."""
+        return self.op("Log", x)
+
+    def power(self, a: Any, b: Any) -> str:
+        """R's `^`, which multiplies for a square."""
+        return self.mul(a, a) if not isinstance(b, str) and np.ndim(b) == 0 and float(b) == 2.0 else self.op("Pow", a, b)
+
+    def where(self, condition: str, a: Any, b: Any) -> str:
+        """Choose by a bool tensor."""
+        return self.graph.add("Where", condition, self.value(a), self.value(b))
+
+    def is_missing(self, x: Any) -> str:
+        """Return a bool tensor: NaN or not."""
+        return self.op("IsNaN", x)
+
+    def compare(self, op: str, a: Any, b: Any) -> str:
+        """Compare to 0, 1 or NaN; `op` is an ONNX comparison."""
+        truth = self.graph.cast(self.op(op, a, b), "float64")
+        missing = self.graph.add("Or", self.is_missing(a), self.is_missing(b))
+        return self.where(missing, np.nan, truth)
+
+    def negate(self, x: Any) -> str:
+        """R's `!` on a logical or a number."""
+        return self.sub(1.0, self.truth(x))
+
+    def truth(self, x: Any) -> str:
+        """Number to logical: nonzero is 1, NaN stays."""
+        flat = self.graph.cast(self.graph.add("Not", self.op("Equal", x, 0.0)), "float64")
+        return self.where(self.is_missing(x), np.nan, flat)
+
+    def conjunction(self, a: Any, b: Any) -> str:
+        """R's `&`: FALSE wins over NA."""
+        a, b = self.truth(a), self.truth(b)
+        false = self.graph.add("Or", self.op("Equal", a, 0.0), self.op("Equal", b, 0.0))
+        return self.where(false, 0.0, self.mul(a, b))
+
+    def disjunction(self, a: Any, b: Any) -> str:
+        """R's `|`: TRUE wins over NA."""
+        return self.sub(1.0, self.conjunction(self.sub(1.0, self.truth(a)), self.sub(1.0, self.truth(b))))
+
+    def choose(self, test: Any, yes: Any, no: Any) -> str:
+        """R's `ifelse`: a missing test gives a missing answer."""
+        test = self.truth(test)
+        picked = self.where(self.op("Equal", test, 1.0), yes, no)
+        return self.where(self.is_missing(test), np.nan, picked)
+
+    def modulo(self, a: Any, b: Any) -> str:
+        """R's `%%`: the sign of the divisor."""
+        return self.sub(a, self.mul(self.op("Floor", self.div(a, b)), b))
+
+    def polynomial(self, x: str, coefficients: Any) -> str:
+        """Horner's rule, highest power first."""
+        out = self.value(float(coefficients[0]))
+        for c in coefficients[1:]:
+            out = self.add(self.mul(out, x), float(c))
+        return out
+
+    def expm1(self, x: Any) -> str:
+        """exp(x) - 1 without cancellation."""
+        x = self.value(x)
+        series = self.mul(x, self.polynomial(x, [1 / math.factorial(k) for k in range(9, 0, -1)]))
+        small = self.op("Less", self.op("Abs", x), 0.01)
+        return self.where(small, series, self.sub(self.exp(x), 1.0))
+
+    def log1p(self, x: Any) -> str:
+        """log(1 + x) without cancellation."""
+        u = self.add(x, 1.0)
+        corrected = self.div(self.mul(self.log(u), x), self.sub(u, 1.0))
+        return self.where(self.op("Equal", u, 1.0), x, self.where(self.op("IsInf", u), u, corrected))
+
+    def logistic(self, x: Any) -> str:
+        """1 / (1 + exp(-x))."""
+        return self.div(1.0, self.add(1.0, self.exp(self.op("Neg", x))))
+
+    def atan(self, x: Any) -> str:
+        """Arc tangent: halve the angle four times, then its series."""
+        x = self.value(x)
+        big = self.op("Greater", self.op("Abs", x), 1.0)
+        t = self.where(big, self.div(-1.0, x), x)
+        for _ in range(4):
+            t = self.div(t, self.add(1.0, self.op("Sqrt", self.add(1.0, self.mul(t, t)))))
+        square = self.mul(t, t)
+        series = self.mul(t, self.polynomial(square, [(-1) ** k / (2 * k + 1) for k in range(7, -1, -1)]), 16.0)
+        return self.where(big, self.add(self.mul(self.op("Sign", x), math.pi / 2), series), series)
+
+    def normal(self, x: Any) -> str:
+        """The distribution function of the standard normal (R's pnorm)."""
+        x = self.value(x)
+        y = self.op("Abs", x)
+        centre = self.add(0.5, self.mul(x, self._ratio(self.mul(x, x), *_NORMAL_CENTRE)))
+        tail_square = self.div(1.0, self.mul(x, x))
+        series = self.mul(tail_square, self._ratio(tail_square, *_NORMAL_TAIL))
+        tail = self.div(self.sub(_ONE_OVER_SQRT_2PI, series), y)
+        upper = self.where(self.op("LessOrEqual", y, _SQRT_32), self._ratio(y, *_NORMAL_MIDDLE), tail)
+        whole = self.div(self.op("Floor", self.mul(y, 16.0)), 16.0)  # splitting the square keeps its last digits
+        rest = self.mul(self.sub(y, whole), self.add(y, whole))
+        upper = self.mul(upper, self.exp(self.mul(whole, whole, -0.5)), self.exp(self.mul(rest, -0.5)))
+        outer = self.where(self.op("Greater", x, 0.0), self.sub(1.0, upper), upper)
+        beyond = self.where(self.op("Greater", x, 0.0), 1.0, 0.0)
+        outer = self.where(self.op("Greater", y, 38.6), beyond, outer)
+        return self.where(self.op("LessOrEqual", y, 0.67448975), centre, outer)
+
+    def _ratio(self, x: str, numerator: tuple, denominator: tuple) -> str:
+        """Cody's rational functions: the numerator's leading coefficient stands last, the denominator's is one."""
+        top = self.polynomial(x, (numerator[-1], *numerator[:-1]))
+        return self.div(top, self.polynomial(x, (1.0, *denominator)))
+
+    def clamp(self, x: Any, low: float | None = None, high: float | None = None) -> str:
+        """pmax and pmin with NaN kept."""
+        x = self.value(x)
+        out = x if low is None else self.op("Max", x, low)
+        out = out if high is None else self.op("Min", out, high)
+        return self.where(self.is_missing(x), np.nan, out)
+
+    def softmax(self, x: str) -> str:
+        """exp(x - max) normalised along the last axis."""
+        top = self.graph.add("ReduceMax", x, self.graph.const([1], "int64"), keepdims=1)
+        e = self.exp(self.sub(x, top))
+        return self.div(e, self.total(e))
+
+    def total(self, x: str) -> str:
+        """Sum along the last axis, which stays."""
+        return self.graph.add("ReduceSum", x, self.graph.const([1], "int64"), keepdims=1)
+
+    def matmul(self, x: str, weights: Any) -> str:
+        """Matrix product with a constant matrix (k, m)."""
+        return self.op("MatMul", x, np.asarray(weights, dtype=np.float64))
+
+    def flat(self, x: str) -> str:
+        """Drop the last axis of ("rows", 1)."""
+        return self.graph.add("Squeeze", x, self.graph.const([1], "int64"))
+
+    def label(self, scores: str) -> str:
+        """Code of the largest score as int32, the first of ties; -1 where a score is missing."""
+        best = self.graph.cast(self.graph.add("ArgMax", scores, axis=1, keepdims=0), "int32")
+        return self.masked(best, self.total(scores))
+
+    def masked(self, codes: str, witness: str) -> str:
+        """Set int32 codes to -1 where the witness, ("rows", 1), is NaN."""
+        return self.graph.add("Where", self.graph.add("IsNaN", self.flat(witness)), self.graph.const(np.int32(-1)), codes)

@@ -1,0 +1,22 @@
+"""The table from a full class vector to the family that knows it; a class vector not listed is not ours."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["CLASSES", "family_of"]
+
+CLASSES: Mapping[tuple[str, ...], tuple[str, str]] = {
+    ("lm",): ("linear", "Lm"),
+    ("mlm", "lm"): ("linear", "Lm"),
+    ("glm", "lm"): ("linear", "Glm"),
+    ("negbin", "glm", "lm"): ("linear", "Glm"),
+}
+
+
+def family_of(classes: tuple[str, ...]) -> Callable[..., Any] | None:
+    """Return the family of a class vector, None if it is not known in full."""
+    found = CLASSES.get(tuple(classes))
+    return None if found is None else getattr(importlib.import_module(f".{found[0]}", __package__), found[1])

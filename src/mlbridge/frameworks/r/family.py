@@ -1,0 +1,145 @@
+"""Family: what one kind of R model must say; one file a kind implements it, `framework.py` calls it.
+
+Also here: the finishing touches families share: a classifier's outputs, and the rows that probe a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...conversion.graph import Graph
+from ...errors import InputError
+from ...signature import Field, Signature, TensorSpec, classifier_outputs, label_spec
+from .arithmetic import Arithmetic
+from .robject import RObject
+
+__all__ = ["Family", "give_classes", "one_of"]
+
+
+class Family:
+    """One fitted R model of a known class.
+
+    Parameters
+    ----------
+    model : RObject
+        The fitted object.
+    options : mapping
+        `options["r"]`: type, as, s, n.trees.
+
+    Attributes
+    ----------
+    settings : frozenset of str
+        The options this family reads; others are refused by name.
+    """
+
+    settings: frozenset[str] = frozenset()
+
+    def __init__(self, model: RObject, options: Mapping[str, Any]) -> None:
+        self.model = model
+        self.options = {k: v for k, v in options.items() if v is not None}
+        odd = sorted(set(self.options) - self.settings)
+        if odd:
+            raise InputError(
+                f"a {'/'.join(model.classes)} takes no option {', '.join(map(repr, odd))}",
+                hint=f"it takes {', '.join(sorted(self.settings)) or 'none'}",
+            )
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Read what both the signature and the graph need."""
+
+    def fields(self) -> Sequence[Field]:
+        """Describe the raw columns, in training order."""
+        raise NotImplementedError
+
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Describe what predict answers."""
+        raise NotImplementedError
+
+    def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
+        """Write the graph; return a value for each output."""
+        raise NotImplementedError
+
+    def trees(self) -> tuple[list, list[str], dict[int, int]]:
+        """Return trees whose paths probe the model, the names of their columns, and the levels of categorical ones."""
+        return [], [], {}
+
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return smallest and largest training values of numeric columns, where the file holds them."""
+        return {}
+
+    def option(self, name: str, allowed: Sequence[str], default: str) -> str:
+        """Return an option that is one of a few words."""
+        return one_of(self.options.get(name, default), allowed, name)
+
+
+def one_of(value: Any, allowed: Sequence[str], name: str) -> str:
+    """Return the value if it is allowed; InputError names the choices."""
+    if value not in allowed:
+        raise InputError(f"option {name!r} is {value!r}", hint=f"choose one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def class_outputs(classes: Sequence[Any], *, scores: str | None = "probabilities", missing: str = "allow") -> tuple[TensorSpec, ...]:
+    """Describe label and probabilities of a classifier whose answers may be missing."""
+    return classifier_outputs(classes, scores=scores, missing=missing)  # type: ignore[arg-type]
+
+
+def label_output(classes: Sequence[Any], missing: str = "allow") -> tuple[TensorSpec, ...]:
+    """Describe a label alone."""
+    return (label_spec(classes, missing=missing),)  # type: ignore[arg-type]
+
+
+def give_classes(ar: Arithmetic, probabilities: str) -> dict[str, str]:
+    """Return label and probabilities, the label being the largest probability, the first of ties."""
+    return {"label": ar.label(probabilities), "probabilities": probabilities}
+
+
+def two_columns(ar: Arithmetic, second: str) -> str:
+    """Return the probabilities of both classes from the second's, ("rows", 1)."""
+    return ar.graph.concat([ar.sub(1.0, second), second])
+
+
+def build(family: Family, signature: Signature) -> Graph:
+    """Write a family's graph for a signature."""
+    from .values import top_scope
+
+    graph = Graph(signature)
+    given = family.emit(Arithmetic(graph), top_scope(graph))
+    for spec in signature.outputs:
+        graph.output(spec.name, given[spec.name])
+    return graph
+
+
+def level_values(levels: Sequence[str]) -> list[Any]:
+    """Return a response's levels as the label speaks them: logical ones as bool."""
+    return [v == "TRUE" for v in levels] if list(levels) == ["FALSE", "TRUE"] else list(levels)
+
+
+def grid(family: Family, signature: Signature, seed: int, rows: int) -> dict[str, np.ndarray]:
+    """Make rows over every level, missing values, and numbers in and beyond their ranges."""
+    rng, ranges = np.random.default_rng(seed), family.ranges()
+    feeds = {}
+    for spec in signature.inputs:
+        block = np.zeros((rows, len(spec.columns)))
+        for j, column in enumerate(spec.columns):
+            block[:, j] = _column_probes(column, spec.missing == "allow", ranges.get(column.name), rows, rng)
+        feeds[spec.name] = np.ascontiguousarray(block.astype(spec.dtype))
+    return feeds
+
+
+def _column_probes(column: Any, may_miss: bool, span: tuple[float, float] | None, rows: int, rng: np.random.Generator) -> np.ndarray:
+    if column.categories is not None:
+        pool = [*range(len(column.categories)), *([-1] if may_miss else [])]
+        return rng.permutation(np.resize(np.array(pool or [-1], dtype=np.float64), rows))
+    low, high = span if span is not None else (-2.0, 2.0)
+    out = low + (high - low) * rng.random(rows)
+    kind = rng.random(rows)
+    out = np.where(kind < 0.08, low, np.where(kind < 0.16, high, out))
+    out = np.where(
+        (kind > 0.16) & (kind < 0.22), low - 10 * (high - low), np.where((kind > 0.22) & (kind < 0.28), high + 10 * (high - low), out)
+    )
+    return np.where(kind > 0.95, np.nan, out) if may_miss else out

@@ -1,0 +1,123 @@
+"""lm, glm and MASS's negative binomial: a model matrix, coefficients, offsets, an inverse link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArtifactError
+from ...signature import Field, TensorSpec, prediction_spec
+from .arithmetic import Arithmetic
+from .family import Family, class_outputs, give_classes, level_values, two_columns
+from .links import inverse_link
+from .robject import RObject
+from .terms import ModelFrame, named_lists, text_levels
+from .values import refuse
+
+__all__ = ["Glm", "Lm", "frame_ranges", "model_frame"]
+
+_LINKS_OF_R = ["logit", "probit", "cauchit", "cloglog", "log", "identity", "inverse", "sqrt", "1/mu^2"]
+
+
+def model_frame(model: RObject, *, missing: str = "allow") -> ModelFrame:
+    """Return the formula of a fit: its terms, its levels, and an offset given beside it."""
+    call = model.get("call")
+    offset = call.get("offset") if isinstance(call, RObject) and call.kind == "language" else None
+    return ModelFrame(model["terms"], text_levels(model.get("xlevels")), offsets=(offset,) if offset is not None else (), missing=missing)
+
+
+def frame_ranges(model: RObject, frame: ModelFrame) -> dict[str, tuple[float, float]]:
+    """Return ranges of the plain numeric columns that the stored model frame holds."""
+    stored = named_lists(model.get("model"))
+    out = {}
+    for name, kind in frame.raw().items():
+        column = stored.get(name)
+        if kind[0] == "numeric" and isinstance(column, RObject) and column.kind in ("double", "integer") and not column.dim:
+            values = column.numbers()
+            values = values[np.isfinite(values)]
+            if values.size:
+                out[name] = (float(values.min()), float(values.max()))
+    return out
+
+
+class Lm(Family):
+    """A linear model; several responses give several columns."""
+
+    def prepare(self) -> None:
+        self.frame = model_frame(self.model)
+        coefficients = self.model["coefficients"]
+        matrix = len(coefficients.dim) == 2
+        self.targets = coefficients.dimnames[1] if matrix else None
+        self.names = (coefficients.dimnames[0] if matrix else coefficients.names) or ()
+        self.beta = coefficients.array().reshape(len(self.names), -1)
+
+    def fields(self) -> Sequence[Field]:
+        return self.frame.fields()
+
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        return frame_ranges(self.model, self.frame)
+
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return (prediction_spec(None if self.targets is None else len(self.targets), columns=self.targets or (), missing="allow"),)
+
+    def linear(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
+        """Return the linear predictor with its offsets, ("rows", targets)."""
+        ev = self.frame.evaluator(ar, scope)
+        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")))
+        if names != tuple(self.names):
+            raise ArtifactError(f"the model matrix has columns {names[:8]}, the coefficients are {tuple(self.names)[:8]}")
+        known = np.isfinite(self.beta).all(axis=1)  # R leaves aliased coefficients NA and predicts without their columns
+        if not known.all():
+            x = ar.graph.add("Gather", x, ar.graph.const(np.flatnonzero(known)), axis=1)
+        eta = ar.matmul(x, self.beta[known])
+        offset = self.frame.offset(ev)
+        return eta if offset is None else ar.add(eta, offset)
+
+    def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
+        eta = self.linear(ar, scope)
+        return {"prediction": eta if self.targets is not None else ar.flat(eta)}
+
+
+class Glm(Lm):
+    """A generalised linear model: the mean, or the linear predictor under type="link"."""
+
+    settings = frozenset({"type", "as"})
+
+    def prepare(self) -> None:
+        super().prepare()
+        family = self.model["family"]
+        self.link = family["link"].text()
+        self.family = family
+        self.kind = self.option("type", ("response", "link"), "response")
+        self.as_classifier = self.option("as", ("regressor", "classifier"), "regressor") == "classifier"
+        self.classes = _classes(self.model, family["family"].text()) if self.as_classifier else []
+
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return class_outputs(self.classes) if self.as_classifier else super().outputs()
+
+    def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
+        eta = self.linear(ar, scope)
+        if self.kind == "link" and not self.as_classifier:
+            return {"prediction": ar.flat(eta)}
+        if self.link not in _LINKS_OF_R and not self.link.startswith("mu^"):
+            raise refuse(f"the link {self.link!r} is none of R's own")
+        mean = inverse_link(ar, self.link, eta, self.family)
+        return give_classes(ar, two_columns(ar, mean)) if self.as_classifier else {"prediction": ar.flat(mean)}
+
+
+def _classes(model: RObject, family: str) -> list:
+    """Return the two classes of a binomial model, from its stored response."""
+    if family not in ("binomial", "quasibinomial"):
+        raise refuse(f"a {family} model is no classifier")
+    stored = model.get("model")
+    response = stored.value[0] if isinstance(stored, RObject) and stored.kind == "list" and stored.value else None
+    if isinstance(response, RObject) and len(response.levels) == 2:
+        return level_values(response.levels)
+    if isinstance(response, RObject) and response.kind == "logical":
+        return [False, True]
+    if isinstance(response, RObject) and response.kind in ("double", "integer") and not response.dim and not response.levels:
+        if set(np.unique(response.numbers())) <= {0.0, 1.0}:
+            return [0, 1]
+    raise refuse("the two classes of the response are not in the file")

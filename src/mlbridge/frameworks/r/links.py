@@ -1,0 +1,69 @@
+"""Links: R's inverse link functions, with the limits R sets so that a mean stays inside its range."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arithmetic import Arithmetic
+from .robject import RObject
+from .values import refuse
+
+__all__ = ["inverse_link"]
+
+_EPSILON = float(np.finfo(np.float64).eps)
+_PROBIT_LIMIT = 8.12589066470190  # -qnorm(eps)
+_CAUCHIT_LIMIT = 1 / np.tan(np.pi * _EPSILON)  # -qcauchy(eps)
+
+
+def inverse_link(ar: Arithmetic, link: str, eta: str, family: RObject | None = None) -> str:
+    """Return the mean of a linear predictor.
+
+    Parameters
+    ----------
+    ar : Arithmetic
+        Writes the nodes.
+    link : str
+        As R names it.
+    eta : str
+        The linear predictor, ("rows", 1).
+    family : RObject, optional
+        The family object: a power link keeps its exponent in the function's environment.
+    """
+    if link == "identity":
+        return eta
+    if link == "logit":
+        e = ar.exp(ar.clamp(eta, -800.0, 700.0))
+        plain = ar.div(e, ar.add(1.0, e))
+        high = ar.where(ar.op("Greater", eta, 30.0), 1 / (1 + _EPSILON), plain)
+        return ar.where(ar.op("Less", eta, -30.0), _EPSILON / (1 + _EPSILON), high)
+    if link == "probit":
+        return ar.normal(ar.clamp(eta, -_PROBIT_LIMIT, _PROBIT_LIMIT))
+    if link == "cauchit":
+        x = ar.clamp(eta, -_CAUCHIT_LIMIT, _CAUCHIT_LIMIT)
+        # 1/2 + atan(x)/pi loses the lower tail; atan(-1/x)/pi keeps it
+        tail = ar.div(ar.atan(ar.div(-1.0, x)), np.pi)
+        return ar.where(ar.op("Less", x, -1.0), tail, ar.add(0.5, ar.div(ar.atan(x), np.pi)))
+    if link == "cloglog":
+        return ar.clamp(ar.op("Neg", ar.expm1(ar.op("Neg", ar.exp(eta)))), _EPSILON, 1 - _EPSILON)
+    if link == "log":
+        return ar.clamp(ar.exp(eta), _EPSILON)
+    if link == "sqrt":
+        return ar.mul(eta, eta)
+    if link == "inverse":
+        return ar.div(1.0, eta)
+    if link == "1/mu^2":
+        return ar.div(1.0, ar.op("Sqrt", eta))
+    if link.startswith("mu^"):
+        return ar.clamp(ar.op("Pow", eta, 1 / _exponent(family)), _EPSILON)
+    raise refuse(f"the link {link!r}")
+
+
+def _exponent(family: RObject | None) -> float:
+    function = family.get("linkinv") if family is not None else None
+    environment = function.value["environment"] if isinstance(function, RObject) and function.kind == "closure" else None
+    found = environment.frame().get("lambda") if isinstance(environment, RObject) else None
+    if isinstance(found, RObject) and found.kind == "promise":
+        found = found.value.get("value")
+    if not isinstance(found, RObject) or found.kind not in ("double", "integer") or not np.isfinite(found.scalar()) or found.scalar() == 0:
+        raise refuse("a power link whose exponent the file does not hold")
+    return found.scalar()

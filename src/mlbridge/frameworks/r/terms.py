@@ -1,0 +1,313 @@
+"""ModelFrame: a formula's `terms` object, as the raw columns it needs and the model matrix it makes of them.
+
+The matrix's column names are made as R makes them, so that a family can check them against its coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArtifactError
+from ...signature import Field
+from .contrasts import contrast_matrix
+from .expressions import CONSTANTS, FACTOR_CALLS, Evaluator, head
+from .robject import RObject
+from .values import Factor, Numeric, categorical_field, look_up, numeric_field, recode, refuse
+
+__all__ = ["ModelFrame", "named_lists", "text_levels"]
+
+_MAX_DEPTH = 200
+
+
+def text_levels(xlevels: RObject | None) -> dict[str, tuple[str, ...]]:
+    """Return a fit's `xlevels` as a dict; numeric placeholders are left out."""
+    if not isinstance(xlevels, RObject) or xlevels.kind != "list":
+        return {}
+    return {n: tuple(v.strings()) for n, v in zip(xlevels.names, xlevels.value) if isinstance(v, RObject) and v.kind == "character"}
+
+
+def named_lists(value: RObject | None) -> dict[str, RObject]:
+    """Return a named list as a dict."""
+    if not isinstance(value, RObject) or value.kind != "list":
+        return {}
+    return dict(zip(value.names, value.value))
+
+
+class ModelFrame:
+    """The variables of a formula without its response.
+
+    Parameters
+    ----------
+    terms : RObject
+        A `terms` object with `variables`, `factors`, `predvars` and `dataClasses`.
+    xlevels : mapping of str to tuple of str
+        Levels of the factors among the variables, by the variable's label.
+    offsets : sequence of RObject
+        Offset expressions outside the formula (`glm(offset = )`).
+    missing : {'allow', 'refuse'}
+        The rule of every raw column.
+    """
+
+    def __init__(self, terms: Any, xlevels: Mapping[str, tuple[str, ...]], *, offsets: tuple = (), missing: str = "allow") -> None:
+        if not isinstance(terms, RObject) or terms.kind != "language" or "variables" not in terms.attributes:
+            raise ArtifactError("the R model has no terms object")
+        self.xlevels = dict(xlevels)
+        self.missing = missing
+        self.extra_offsets = tuple(o for o in offsets if o is not None)
+        variables = terms.attribute("variables").value[1:]
+        self.variables = variables
+        predvars = terms.attribute("predvars")
+        self.expressions = predvars.value[1:] if isinstance(predvars, RObject) and predvars.kind == "language" else variables
+        self.response = int(terms.attribute("response").scalar()) if terms.attribute("response") is not None else 0
+        self.intercept = bool(terms.attribute("intercept").scalar()) if terms.attribute("intercept") is not None else True
+        offset = terms.attribute("offset")
+        self.offset_index = tuple(int(i) - 1 for i in offset.value) if isinstance(offset, RObject) else ()
+        self._read_labels(terms)
+        self._environment = _environment(terms.attribute(".Environment"))
+        self._raw: dict[str, tuple] | None = None
+
+    def _read_labels(self, terms: RObject) -> None:
+        factors = terms.attribute("factors")
+        self.factors = (
+            factors.array().astype(int)
+            if isinstance(factors, RObject) and len(factors.dim) == 2
+            else np.zeros((len(self.variables), 0), int)
+        )
+        classes = terms.attribute("dataClasses")
+        found = dict(zip(classes.names, classes.strings())) if isinstance(classes, RObject) and classes.kind == "character" else {}
+        rows = factors.dimnames[0] if isinstance(factors, RObject) and len(factors.dimnames) == 2 else None
+        labels = rows or tuple(found)[: len(self.variables)]
+        if len(labels) != len(self.variables):
+            labels = tuple(v.value if isinstance(v, RObject) and v.kind == "symbol" else "" for v in self.variables)
+        self.labels = tuple(labels)
+        self.classes = tuple(found.get(v, "") for v in self.labels)
+        names = terms.attribute("term.labels")
+        self.term_labels = tuple(names.value) if isinstance(names, RObject) and names.kind == "character" else ()
+        if self.factors.shape[0] != len(self.variables) and self.factors.size:
+            raise ArtifactError("the R model's terms object does not fit its variables")
+
+    @property
+    def predictors(self) -> list[int]:
+        """Indices of the variables that are neither the response nor an offset."""
+        return [i for i in range(len(self.variables)) if i != self.response - 1 and i not in self.offset_index]
+
+    @property
+    def used(self) -> list[int]:
+        """Indices of the predictors that occur in a term: `- x` leaves a variable behind that newdata must hold all the same."""
+        return [i for i in self.predictors if self.factors.size and self.factors[i].any()]
+
+    # ------------------------------------------------------------ raw columns
+
+    def raw(self) -> dict[str, tuple]:
+        """Return each raw column's kind: ("numeric",), ("factor", levels, ordered), in the order of the formula."""
+        if self._raw is None:
+            found: dict[str, tuple] = {}
+            for i in [i for i in range(len(self.variables)) if i != self.response - 1]:
+                self._collect(self.expressions[i], i, found)
+            for node in self.extra_offsets:
+                self._walk(node, None, found, 0)
+            self._raw = found
+        return self._raw
+
+    def _collect(self, node: Any, i: int, found: dict[str, tuple]) -> None:
+        label, kind = self.labels[i], self.classes[i]
+        if isinstance(node, RObject) and node.kind == "symbol":
+            if kind.startswith("nmatrix") or kind == "other":
+                raise refuse(f"the variable {label!r} is a matrix column or of an unknown class")
+            if kind in ("factor", "ordered", "character") or label in self.xlevels:
+                if label not in self.xlevels:
+                    raise refuse(f"the file does not hold the levels of column {label!r}")
+                found[node.value] = ("factor", self.xlevels[label], kind == "ordered")
+            elif kind == "logical":
+                found[node.value] = ("factor", ("FALSE", "TRUE"), False)
+            else:
+                found[node.value] = ("numeric",)
+            return
+        self._walk(node, self.xlevels.get(label), found, 0)
+
+    def _walk(self, node: Any, levels: tuple[str, ...] | None, found: dict[str, tuple], depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise refuse("a formula nested too deep")
+        if not isinstance(node, RObject):
+            return
+        if node.kind == "symbol":
+            name = node.value
+            if name not in self._bare() and (name in CONSTANTS or name in self._environment):
+                return
+            if name and name not in found:
+                found[name] = ("numeric",)
+            return
+        if node.kind != "language":
+            return
+        name = head(node)
+        if name in ("$", "[[", "@"):
+            raise refuse("a formula that names its data frame ($): newdata would be ignored")
+        arguments = node.value[1:]
+        if name in FACTOR_CALLS and arguments and isinstance(arguments[0], RObject) and arguments[0].kind == "symbol":
+            raw = arguments[0].value
+            if raw not in found and raw not in self._bare() and levels:
+                found[raw] = ("factor", _raw_levels(levels), False)
+            elif raw not in found:
+                found[raw] = ("numeric",)
+            return
+        for argument in arguments[:1] if name in ("relevel", "C") else arguments:
+            self._walk(argument, levels, found, depth + 1)
+
+    def _bare(self) -> set[str]:
+        return {v.value for v in self.variables if isinstance(v, RObject) and v.kind == "symbol"}
+
+    def fields(self) -> list[Field]:
+        """Describe the raw columns."""
+        numeric_elsewhere = self._used_as_number()
+        out = []
+        for name, kind in self.raw().items():
+            if kind[0] == "factor" and not (name in numeric_elsewhere and name not in self._bare()):
+                levels = kind[1]
+                if all(isinstance(v, int) for v in levels):
+                    out.append(Field(_int_column(name, levels), "int32", self.missing))  # type: ignore[arg-type]
+                else:
+                    out.append(categorical_field(name, levels, ordered=kind[2], missing=self.missing))
+            else:
+                out.append(numeric_field(name, missing=self.missing))
+        return out
+
+    def _used_as_number(self) -> set[str]:
+        """Raw columns that some expression reads as a number."""
+        out: dict[str, tuple] = {}
+        for i in range(len(self.variables)):
+            if i != self.response - 1 and not (isinstance(self.expressions[i], RObject) and self.expressions[i].kind == "symbol"):
+                self._walk_numbers(self.expressions[i], out, 0)
+        return set(out)
+
+    def _walk_numbers(self, node: Any, out: dict[str, tuple], depth: int) -> None:
+        if isinstance(node, RObject) and node.kind == "symbol":
+            out[node.value] = ("numeric",)
+        elif isinstance(node, RObject) and node.kind == "language" and depth < _MAX_DEPTH and head(node) not in FACTOR_CALLS:
+            for argument in node.value[1:]:
+                self._walk_numbers(argument, out, depth + 1)
+
+    # ------------------------------------------------------------ values
+
+    def evaluator(self, ar: Any, scope: Mapping[str, Any]) -> Evaluator:
+        """Return an evaluator over raw columns and the constants of the formula's environment."""
+        return Evaluator(ar, _Layered(scope, {k: v for k, v in self._environment.items() if k not in self.raw()}))
+
+    def variable(self, ev: Evaluator, i: int) -> Any:
+        """Evaluate one variable; a factor in the levels of training, text and logical values as factors."""
+        label = self.labels[i]
+        levels = self.xlevels.get(label)
+        value = ev.evaluate(self.expressions[i], levels)
+        if isinstance(value, Factor) and levels is not None:
+            return recode(ev.ar, value, levels)
+        if isinstance(value, Factor) and set(value.levels) != {"FALSE", "TRUE"}:
+            raise refuse(f"the file does not hold the levels of {label!r}")
+        if isinstance(value, Numeric) and (value.logical or self.classes[i] == "logical"):
+            hit = ev.ar.graph.cast(ev.ar.where(ev.ar.is_missing(value.name), -1.0, value.name), "int64")
+            return Factor(hit, ("FALSE", "TRUE"))
+        if not isinstance(value, (Numeric, Factor)):
+            raise refuse(f"the term {label!r} is a constant")
+        return value
+
+    def offset(self, ev: Evaluator) -> str | None:
+        """Return the sum of all offsets as ("rows", 1)."""
+        nodes = [self.variables[i] for i in self.offset_index] + list(self.extra_offsets)
+        parts = [ev.numeric(ev.evaluate(n), "an offset") for n in nodes]
+        return ev.ar.add(*parts) if parts else None
+
+    def matrix(self, ev: Evaluator, contrasts: Mapping[str, RObject], *, drop_intercept: bool = False) -> tuple[str, tuple[str, ...]]:
+        """Return the model matrix ("rows", p) and its columns' names."""
+        ar, parts, names = ev.ar, [], []
+        values = {i: self.variable(ev, i) for i in self.used}
+        pattern = self._pattern(values)
+        for j in range(pattern.shape[1]):
+            block, labels = None, ()
+            for i in [i for i in values if pattern[i, j] > 0]:
+                one, one_labels = self._coded(ar, i, values[i], contrasts, full=pattern[i, j] == 2)
+                block, labels = (one, one_labels) if block is None else _interact(ar, block, labels, one, one_labels)
+            if block is not None:
+                parts.append(block)
+                names += labels
+        if self.intercept and not drop_intercept:
+            witness = parts[0] if parts else ev.numeric(next(iter(ev.scope.values())), "a column") if len(ev.scope) else None
+            if witness is None:
+                raise refuse("a model without any column")
+            first = ar.graph.add("Gather", witness, ar.graph.const([0], "int64"), axis=1)
+            parts.insert(0, ar.where(ar.is_missing(first), 1.0, 1.0))
+            names.insert(0, "(Intercept)")
+        if not parts:
+            raise refuse("a model without any column")
+        return ar.graph.concat(parts), tuple(names)
+
+    def _pattern(self, values: Mapping[int, Any]) -> np.ndarray:
+        """The factors matrix; without an intercept the first factor of the first term that has one is coded in full."""
+        pattern = self.factors.copy()
+        if not self.intercept:
+            hit = next(
+                ((i, j) for j in range(pattern.shape[1]) for i in values if pattern[i, j] > 0 and isinstance(values[i], Factor)), None
+            )
+            if hit is not None:
+                pattern[hit] = 2
+        return pattern
+
+    def _coded(self, ar: Any, i: int, value: Any, contrasts: Mapping[str, RObject], *, full: bool) -> tuple[str, tuple[str, ...]]:
+        label = self.labels[i]
+        if isinstance(value, Numeric):
+            return value.name, (label,) if len(value.columns) == 1 else tuple(label + c for c in value.columns)
+        if full:
+            table, columns = np.eye(len(value.levels)), value.levels
+        elif value.levels == ("FALSE", "TRUE") and label not in contrasts:
+            table, columns = np.array([[0.0], [1.0]]), ("TRUE",)
+        else:
+            table, columns = contrast_matrix(contrasts.get(label), value.levels, label)
+        return look_up(ar, value, table), tuple(label + c for c in columns)
+
+
+def _interact(ar: Any, a: str, a_names: tuple[str, ...], b: str, b_names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """All products of two sets of columns, the first varying fastest."""
+    names = tuple(f"{x}:{y}" for y in b_names for x in a_names)
+    if len(a_names) == 1 or len(b_names) == 1:
+        return ar.mul(a, b), names
+    graph = ar.graph
+    left = graph.add("Unsqueeze", a, graph.const([1], "int64"))
+    right = graph.add("Unsqueeze", b, graph.const([2], "int64"))
+    return graph.add("Reshape", ar.mul(left, right), graph.const([-1, len(names)], "int64")), names
+
+
+class _Layered(dict):
+    """Raw columns first, then what the formula's environment holds."""
+
+    def __init__(self, scope: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._scope, self._constants = scope, constants
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._scope or name in self._constants
+
+    def __missing__(self, name: str) -> Any:
+        return self._scope[name] if name in self._scope else self._constants[name]
+
+
+def _environment(env: Any) -> dict[str, Any]:
+    """Return the numbers, and single numbers only, that the formula's own environment holds: a longer one is data."""
+    out = {}
+    if isinstance(env, RObject) and env.kind == "environment" and isinstance(env.value, dict):
+        for name, value in env.frame().items():
+            if isinstance(value, RObject) and value.kind in ("double", "integer", "logical") and len(value) == 1 and not value.attributes:
+                out[name] = value.numbers()[0]
+    return out
+
+
+def _raw_levels(levels: tuple[str, ...]) -> tuple:
+    """Levels of a column the formula turns into a factor: whole numbers where all of them are, else text."""
+    if all(v.lstrip("-").isdigit() and str(int(v)) == v for v in levels):
+        return tuple(int(v) for v in levels)
+    return levels
+
+
+def _int_column(name: str, levels: tuple) -> Any:
+    from ...signature import Column
+
+    return Column(name, categories=tuple(sorted(levels)))
