@@ -53,9 +53,9 @@ def _last(model: Any) -> Any:
 
 def classes_of(model: Any) -> Any:
     """Return the classes, or a list of them for several targets."""
+    if type(model).__name__ == "ClassifierChain":  # its own list is in the chain's order
+        return [model.estimators_[i].classes_ for i in np.argsort(model.order_)]
     if not hasattr(model, "classes_"):
-        if hasattr(model, "estimators_"):  # MultiOutputClassifier before fit kept them, ClassifierChain
-            return [e.classes_ for e in model.estimators_]
         raise SignatureError(f"{type(model).__name__} has no classes_; is it fitted?")
     return model.classes_
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +77,21 @@ def _emit_outputs(e: Emitter, model: Any, frame: Frame, signature: Signature) ->
             value = e.matrix(out, spec.dtype)
         else:
             method = "score_samples" if kind == "density" else _METHOD[name]
-            value = e.call(model, method, frame)
-            value = g.cast(value[at] if at is not None else value, spec.dtype)
+            value = _target(e, e.call(model, method, frame), at, spec, targets)
+            value = g.cast(value, spec.dtype)
         g.output(spec.name, value)
+
+
+def _target(e: Emitter, value: Any, at: int | None, spec: Any, targets: int) -> str:
+    """Pick one target of several: from a list, or from a matrix of the labels' positive scores."""
+    if at is None:
+        return value
+    if isinstance(value, list):
+        return value[at]
+    column = e.column(Frame.of(value, targets), at)
+    return e.two_columns(column) if len(spec.shape) == 2 else e.flat(column)
 
 
 def _fractional(e: Emitter, model: Any, codes: str, at: int | None) -> str:
     classes = model.classes_ if at is None else model.classes_[at]
     return e.op("Gather", np.asarray(classes, dtype=np.float64), codes)
-
-
-def renamed(frame: Frame, names: list[str]) -> Frame:
-    """Return the frame with other column names."""
-    return Frame(tuple(replace(c, name=n) for c, n in zip(frame.cols, names, strict=True)))

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Col", "Emitter", "Frame", "class_name", "emits", "registered"]
 
 _ROOMS = (
-    "compose", "encoders", "imputers", "linear", "scalers", "tree_models",
+    "bayes", "cluster", "compose", "decomposition", "discriminant", "encoders", "ensembles", "imputers", "kernels", "linear",
+    "manifold", "meta", "neighbors", "networks", "scalers", "selection", "semi", "tree_models",
 )  # fmt: skip
+_CELLS = 10_000  # points times features up to which one three-way difference is formed: 80 kB a row
 _EMITTERS: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
@@ -265,11 +267,42 @@ class Emitter:
             total = self.op("Where", self.op("Equal", total, 0.0), 1.0, total)
         return self.op("Div", value, total)
 
-    def square_distances(self, x: str, points: np.ndarray) -> str:
-        """Return |x - p|^2 to each point, ("rows", points), by differences: exact near zero."""
+    def distances(self, x: str, points: np.ndarray, metric: str = "euclidean", p: float | None = None) -> str:
+        """Return distances to each point, ("rows", points), by differences: exact near zero."""
         points = np.asarray(points, dtype=np.float64)
-        diff = self.op("Sub", self.op("Unsqueeze", x, np.array([1])), points[None])
-        return self.reduce("SumSquare", diff, 2, keep=False)
+        if metric == "minkowski":
+            metric = {1: "manhattan", 2: "euclidean"}.get(p or 2, "minkowski")
+        if metric not in ("euclidean", "l2", "sqeuclidean", "manhattan", "cityblock", "l1", "chebyshev", "minkowski"):
+            raise ConversionError(f"the metric {metric!r} has no ONNX form here", hint="use euclidean, manhattan, chebyshev or minkowski")
+        parts = self._differences(x, points)
+        if metric in ("manhattan", "cityblock", "l1"):
+            return self._fold("Add", "Sum", [self.op("Abs", d) for d in parts])
+        if metric == "chebyshev":
+            return self._fold("Max", "Max", [self.op("Abs", d) for d in parts])
+        if metric == "minkowski":
+            total = self._fold("Add", "Sum", [self.op("Pow", self.op("Abs", d), float(p or 2)) for d in parts])
+            return self.op("Pow", total, 1.0 / float(p or 2))
+        total = self._fold("Add", "Sum", [self.op("Mul", d, d) for d in parts])
+        return total if metric == "sqeuclidean" else self.op("Sqrt", total)
+
+    def _differences(self, x: str, points: np.ndarray) -> list[str]:
+        """Return x - points as one ("rows", points, features), or a ("rows", points) each feature where that is too large."""
+        if points.size <= _CELLS or points.shape[1] == 1:
+            return [self.op("Sub", self.op("Unsqueeze", x, np.array([1])), points[None])]
+        width = points.shape[1]
+        return [self.op("Sub", self.column(Frame.of(x, width), j), points[None, :, j]) for j in range(width)]
+
+    def _fold(self, op: str, reduce: str, parts: list[str]) -> str:
+        if len(parts) == 1:
+            return self.reduce(reduce, parts[0], 2, keep=False)
+        total = parts[0]
+        for part in parts[1:]:
+            total = self.op(op, total, part)
+        return total
+
+    def square_distances(self, x: str, points: np.ndarray) -> str:
+        """Return |x - p|^2 to each point, ("rows", points)."""
+        return self.distances(x, points, "sqeuclidean")
 
     def per_row(self, x: str, values: Any) -> str:
         """Repeat constants (k,) for every row: ("rows", k)."""

@@ -260,3 +260,26 @@ def _basis(e: Emitter, x: str, t: np.ndarray, degree: int) -> str:
         second = e.op("Slice", value, np.array([1]), np.array([m + 1]), np.array([1]))
         value = e.op("Add", e.op("Mul", left, first), e.op("Mul", right, second))
     return value
+
+
+def piecewise(e: Emitter, x: str, function: Any, low: float, high: float, pieces: int, degree: int = 13) -> str:
+    """Emit a smooth function of any block by Chebyshev fits on equal pieces of [low, high]; ends are held.
+
+    onnxruntime has no double Erf, nor a normal quantile; a fit of degree 13 on short pieces is exact to rounding.
+    """
+    from numpy.polynomial import chebyshev
+
+    edges = np.linspace(low, high, pieces + 1)
+    width = edges[1] - edges[0]
+    coefs = np.stack(
+        [chebyshev.cheb2poly(chebyshev.chebinterpolate(lambda t, a=a: function(a + (t + 1) * width / 2), degree)) for a in edges[:-1]]
+    )
+    at = e.op("Div", e.op("Sub", x, low), float(width))
+    piece = e.op("Max", e.op("Min", e.op("Floor", at), float(pieces - 1)), 0.0)
+    t = e.op("Sub", e.op("Mul", e.op("Sub", at, piece), 2.0), 1.0)
+    t = e.op("Max", e.op("Min", t, 1.0), -1.0)
+    index = e.graph.cast(piece, "int64")
+    value = e.op("Gather", coefs[:, degree], index)
+    for k in range(degree - 1, -1, -1):
+        value = e.op("Add", e.op("Mul", value, t), e.op("Gather", coefs[:, k], index))
+    return value

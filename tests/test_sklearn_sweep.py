@@ -1,0 +1,62 @@
+"""Each of scikit-learn's estimators converts and verifies, or is refused by type and answers natively; none is silently wrong."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import sklearn_zoo as zoo
+
+from mlbridge.conversion.verification import verify
+from mlbridge.errors import ConversionError, SignatureError
+from mlbridge.frameworks.sklearn import SklearnFramework
+from mlbridge.frameworks.sklearn.refused import NO_SIGNATURE, REFUSED
+
+FRAMEWORK = SklearnFramework()
+NAMES = zoo.names()
+SAMPLE = set(random.Random(0).sample(NAMES, 40))
+TOLERANCE = 1e-9
+
+
+def _session(path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+
+def outcome(model, sample, folder):
+    """Return 'verified', 'refused' or 'no signature'; raise what is none of these."""
+    try:
+        signature = FRAMEWORK.infer(model, sample)
+    except SignatureError:
+        return "no signature", None
+    native = FRAMEWORK.native(model, signature=signature)
+    feeds = FRAMEWORK.probe(model, signature=signature, seed=0)
+    if not feeds:
+        spec = signature.inputs[0]
+        feeds = {spec.name: np.array(["a cat", "dogs", "", "the dog sat"], dtype=object)}
+    try:
+        path = FRAMEWORK.convert(model, folder, signature=signature)
+    except ConversionError:
+        answers = native(feeds)
+        assert list(answers) == [s.name for s in signature.outputs]
+        for spec in signature.outputs:
+            assert answers[spec.name].dtype == (object if spec.dtype == "string" else spec.dtype)
+            assert answers[spec.name].ndim == len(spec.shape)
+        return "refused", None
+    report = verify(native, _session(path), signature, feeds, tolerance=TOLERANCE)
+    return "verified" if report.verified else "wrong", report
+
+
+@pytest.mark.parametrize("name", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.full) for n in NAMES])
+def test_estimator_verifies_or_is_on_the_refused_list(name, tmp_path):
+    model, sample = zoo.make(name)
+    got, report = outcome(model, sample, tmp_path)
+    want = "no signature" if name in NO_SIGNATURE else "refused" if name in REFUSED else "verified"
+    assert got == want, report
