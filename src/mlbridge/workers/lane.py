@@ -128,7 +128,13 @@ class Lane:
             raise
 
     def _receive(self, request_id: int, deadline: Deadline | None) -> Frame:
-        frame = read_frame(self.sock, deadline=deadline, wake=None if deadline is None else self._wake_read)
+        try:
+            frame = read_frame(self.sock, deadline=deadline, wake=None if deadline is None else self._wake_read)
+        except LinkError as exc:
+            if isinstance(exc.__cause__, ConnectionResetError) and self.sock.family == getattr(socket, "AF_UNIX", None):
+                # a Unix socket says so only where its end was closed with bytes unread: part of this request
+                raise NotSentError(exc.message) from exc
+            raise
         if frame.request_id != request_id:
             raise BridgeError(f"the worker answered request {frame.request_id}, request {request_id} was asked")
         if frame.type not in (FrameType.RESULT, FrameType.ERROR, FrameType.PONG):
