@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..interfaces import Array
-from ..signature import ROWS, Signature
-from .plans import Plan
+from ..signature import Signature
+from .plans import CPU, Plan
 
 __all__ = ["Binder"]
 
@@ -28,38 +29,55 @@ _MAX_SEEN = 256
 class Binder:
     """Binds buffers for shapes that come again.
 
-    Parameters
-    ----------
-    native : onnxruntime's inner session
-        `InferenceSession._sess`.
-    signature : Signature
-        Decides the key: the number of rows where every other size is fixed, else all input shapes.
-    plan : Plan
-        `route='inner'` never binds; `route='bound'` binds whatever the size.
-
     Attributes
     ----------
     pools : dict
-        Key to list of free bindings; read by the hot path.
-    by_rows : bool
-        Whether the key of several inputs is the number of rows.
+        Key to list of free bindings; read by the hot path. Always the same object. The key is the shape of a single
+        input, else the number of rows.
+    bindable : bool
+        Whether the signature allows binding at all: numbers only, and sizes that the key decides.
+    usable : bool
+        Whether to bind from now on.
     """
 
-    def __init__(self, native: Any, signature: Signature, plan: Plan) -> None:
+    def __init__(self) -> None:
         self.pools: dict[Hashable, list] = {}
-        self._native = native
-        self._signature = signature
-        self._limit = _MAX_BYTES if plan.route == "bound" else _MAX_CALL_BYTES
-        specs = (*signature.inputs, *signature.outputs)
-        self.by_rows = signature.batched and all(isinstance(d, int) for s in signature.inputs for d in s.shape[1:])
-        single = len(signature.inputs) == 1
-        fixed = not any(s.dtype in ("string", "bfloat16") for s in specs)
-        self.usable = plan.route != "inner" and plan.provider == "CPUExecutionProvider" and fixed and (single or self.by_rows)
-        self._single = single
+        self.bindable = self.usable = False
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self.pools.clear()
         self._bytes = 0
         self._sizes: dict[Hashable, int] = {}
         self._seen: dict[Hashable, int] = {}
         self._barred: set[Hashable] = set()
+
+    def serve(self, native: Any, signature: Signature, plan: Plan) -> None:
+        """Bind for this native session from now on; bindings of another are forgotten.
+
+        Parameters
+        ----------
+        native : onnxruntime's inner session
+            `InferenceSession._sess`.
+        signature : Signature
+            Decides the key.
+        plan : Plan
+            `route='inner'` never binds; `route='bound'` binds whatever the size.
+        """
+        self._native, self._signature = native, signature
+        self._limit = _MAX_BYTES // 4 if plan.route == "bound" else _MAX_CALL_BYTES
+        self._single = len(signature.inputs) == 1
+        firsts = {s.shape[0] if s.shape else None for s in signature.inputs}
+        rows = (
+            len(firsts) == 1
+            and isinstance(next(iter(firsts)), str)
+            and all(isinstance(d, int) for s in signature.inputs for d in s.shape[1:])
+        )
+        fixed = not any(s.dtype in ("string", "bfloat16") for s in (*signature.inputs, *signature.outputs))
+        self.bindable = fixed and (self._single or rows)
+        self.usable = self.bindable and plan.route != "inner" and plan.provider == CPU
+        self._reset()
 
     def key(self, feeds: Mapping[str, Array]) -> Hashable:
         """Return the key the hot path looks up."""
@@ -76,8 +94,11 @@ class Binder:
         key = self.key(feeds)
         if key in self._barred or any(math.prod(a.shape) == 0 for a in (*feeds.values(), *answer.values())):
             return
-        if key not in self.pools and not self._again(key):
-            return
+        with self._lock:
+            if self.usable and (key in self.pools or self._again(key)):
+                self._add(key, feeds, answer, size)
+
+    def _add(self, key: Hashable, feeds: Mapping[str, Array], answer: Mapping[str, Array], size: int) -> None:
         while self._sizes and key not in self.pools and (len(self.pools) >= _MAX_SHAPES or self._bytes + size > _MAX_BYTES):
             self._evict(next(iter(self.pools)))
         binding = self._bind(feeds, answer)
@@ -101,8 +122,9 @@ class Binder:
         """Never bind these sizes again: a bound call failed."""
         if len(self._barred) >= _MAX_SEEN:
             self.usable = False  # sizes of outputs depend on values; onnxruntime must allocate
-        self._barred.add(key)
-        self._evict(key)
+        with self._lock:
+            self._barred.add(key)
+            self._evict(key)
 
     def _bind(self, feeds: Mapping[str, Array], answer: Mapping[str, Array]) -> tuple:
         from onnxruntime.capi import onnxruntime_pybind11_state as ort
@@ -124,22 +146,15 @@ class Binder:
     def close(self) -> None:
         """Forget every binding; those in use end with their call."""
         self.usable = False
-        self.pools.clear()
-        self._sizes.clear()
+        self._reset()
+        self._native = None
 
     def abandon(self) -> None:
         """Forget without destroying: in a forked child destructors would wait for threads that are gone."""
+        self._lock = threading.Lock()  # a thread that is gone may hold it
         for pool in self.pools.values():
             for call, io, *_ in pool:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(io))
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(call))
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._native))
         self.close()
-
-
-def rows_of(signature: Signature, feeds: Mapping[str, Array]) -> int | None:
-    """Return the number of rows of feeds, or None where no axis is `rows`."""
-    for spec in signature.inputs:
-        if spec.shape and spec.shape[0] == ROWS:
-            return int(feeds[spec.name].shape[0])
-    return None

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArtifactError, UnavailableError
+from ..errors import ArtifactError, MlbridgeError, UnavailableError
+from . import cache
+from .alarms import call_at
+from .devices import cores
 from .plans import CPU, Plan
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "engine_failures"]
+
+_LOG = logging.getLogger("mlbridge.executor")
+_LOAD_TIMEOUT_S = 120.0  # constant folding runs operators while loading, where no RunOptions can reach
+_CACHE_BYTES = 64 << 10  # below this optimising costs less than reading a file
+_CACHE_MAX_BYTES = 512 << 20
 
 # Dropping only these is not worth a second session: they read and write a few values.
 _CHEAP = frozenset(
@@ -56,10 +68,13 @@ class Engine:
         Where and how it runs.
     owner : object, optional
         Kept alive, and closed with the engine: what owns the private copy.
+    sha256 : str, optional
+        Of the model's bytes; with it the optimised model is kept between processes.
     """
 
-    def __init__(self, model: bytes | Path, plan: Plan, *, owner: Any = None) -> None:
+    def __init__(self, model: bytes | Path, plan: Plan, *, owner: Any = None, sha256: str | None = None) -> None:
         self.model = model
+        self.sha256 = sha256
         self.plan = plan
         self.placement: Mapping[str, float] = {}
         self.device = plan.device
@@ -67,7 +82,7 @@ class Engine:
 
     def native(self) -> Any:
         """Make the session and read its placement; UnavailableError where a demand is not met."""
-        session = _create(self.model, self.plan)
+        session = self._from_cache() or _create(self.model, self.plan)
         self.placement = _placement(session)
         share = self.placement.get(self.plan.provider, 0.0)
         if self.placement and share == 0.0 and self.plan.provider != CPU:
@@ -80,9 +95,30 @@ class Engine:
             self.device = "cpu"
         return session
 
+    def _from_cache(self) -> Any:
+        """Return a session of the kept optimised model, making it where there is none; None where none is kept."""
+        model = self.model
+        if self.sha256 is None or not isinstance(model, bytes) or self.plan.provider != CPU:
+            return None
+        if not _CACHE_BYTES <= len(model) <= _CACHE_MAX_BYTES:
+            return None
+        key = cache.key_of("optimised", self.sha256)
+        kept = cache.read_bytes("optimised", key)
+        if kept is not None:
+            try:
+                return _create(kept, self.plan, optimised=True)
+            except ArtifactError as exc:
+                _LOG.warning("the cached optimised model cannot be loaded and is made again: %s", exc.message)
+        with tempfile.TemporaryDirectory(prefix="mlbridge-") as folder:
+            target = Path(folder, "optimised.onnx")
+            session = _create(model, self.plan, save_to=target)
+            if target.is_file():
+                cache.write_bytes("optimised", key, target.read_bytes())
+        return session
+
     def with_plan(self, plan: Plan) -> Engine:
         """Return an engine of the same model by another plan."""
-        return Engine(self.model, plan, owner=self._owner)
+        return Engine(self.model, plan, owner=self._owner, sha256=self.sha256)
 
     def pruned(self, names: Sequence[str]) -> Any:
         """Return a session that computes these outputs only, or None where that saves nothing worth it."""
@@ -94,17 +130,35 @@ class Engine:
         self._owner = None
 
 
-def _create(model: bytes | Path, plan: Plan) -> Any:
+@functools.cache
+def engine_failures() -> tuple[type[BaseException], ...]:
+    """Return every class onnxruntime raises: its own have no base in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+    names = "EPFail EngineError Fail InvalidArgument InvalidGraph InvalidProtobuf ModelLoadCanceled ModelLoaded ModelRequiresCompilation "
+    names += "NoModel NoSuchFile NotFound NotImplemented RuntimeException"
+    own = tuple(c for n in names.split() if (c := getattr(ort, n, None)) is not None)
+    return (*own, RuntimeError, ValueError, TypeError, MemoryError, OSError)
+
+
+def _create(model: bytes | Path, plan: Plan, *, optimised: bool = False, save_to: Path | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = plan.threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if plan.spinning else "0")
+    options.log_severity_level = 4  # what matters is raised; its banners would mix with the caller's output
+    if plan.threads < 0:
+        _share_threads()
+        options.use_per_session_threads = False
+    else:
+        options.intra_op_num_threads = plan.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if plan.spinning else "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    providers = [(plan.provider, {k: str(v) for k, v in plan.provider_options.items()})]
-    if plan.provider != CPU:
-        providers.append((CPU, {}))
+    if optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if save_to is not None:
+        options.optimized_model_filepath = str(save_to)
+    providers = _providers(options, plan)
+    ends_by_itself = call_at(time.monotonic() + _LOAD_TIMEOUT_S, lambda: options.set_load_cancellation_flag(True))
     try:
         session = onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model),
@@ -112,8 +166,10 @@ def _create(model: bytes | Path, plan: Plan) -> Any:
             providers=providers,
             enable_fallback=False,  # onnxruntime retries on CPU after a provider error unless told not to
         )
-    except Exception as exc:  # its exceptions have no class of their own in common
-        raise ArtifactError(f"onnxruntime cannot load the model: {str(exc).strip().splitlines()[0][:500]}", runtime="onnx") from exc
+    except engine_failures() as exc:
+        raise _load_error(exc, plan) from exc
+    finally:
+        ends_by_itself()
     if plan.provider not in session.get_providers():
         raise UnavailableError(
             f"{plan.provider} could not start",
@@ -121,6 +177,40 @@ def _create(model: bytes | Path, plan: Plan) -> Any:
             runtime="onnx",
         )
     return session._sess
+
+
+def _providers(options: Any, plan: Plan) -> list | None:
+    """Return the explicit provider list, or hand plug-in devices to the options and return None."""
+    import onnxruntime
+
+    settings = {k: str(v) for k, v in plan.provider_options.items()}
+    if plan.provider in onnxruntime.get_available_providers():
+        return [(plan.provider, settings)] + ([(CPU, {})] if plan.provider != CPU else [])
+    devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == plan.provider]
+    if not devices:
+        raise UnavailableError(
+            f"this onnxruntime has no provider {plan.provider!r}", hint="`mlbridge doctor` lists what is there", runtime="onnx"
+        )
+    options.add_provider_for_devices(devices[:1], settings)
+    return None
+
+
+def _load_error(exc: BaseException, plan: Plan) -> MlbridgeError:
+    text = str(exc).strip().splitlines()[0][:500] if str(exc).strip() else type(exc).__name__
+    if type(exc).__name__ == "ModelLoadCanceled":
+        return ArtifactError(f"onnxruntime did not finish loading the model in {_LOAD_TIMEOUT_S:.0f} s", runtime="onnx")
+    if plan.provider != CPU and (type(exc).__name__ in ("EPFail", "RuntimeException", "Fail", "RuntimeError")):
+        hint = "its libraries, driver or memory are missing; `mlbridge doctor` lists what is there"
+        return UnavailableError(f"{plan.provider} could not start: {text}", hint=hint, runtime="onnx")
+    return ArtifactError(f"onnxruntime cannot load the model: {text}", runtime="onnx")
+
+
+@functools.cache
+def _share_threads() -> None:
+    """Make the one thread pool that every session with `threads=-1` shares; once a process, before the first of them."""
+    import onnxruntime
+
+    onnxruntime.set_global_thread_pool_sizes(cores(), 1)
 
 
 def _placement(native: Any) -> dict[str, float]:

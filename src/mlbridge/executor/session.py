@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, InputError, MlbridgeError
+from ..errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, InputError
 from ..interfaces import UNBOUNDED, Array, Deadline
 from ..signature import ROWS, Signature
 from .alarms import call_at
 from .binding import Binder
-from .engine import Engine
-from .plans import Plan
+from .engine import Engine, engine_failures
+from .plans import Plan, Traits
 from .splitting import Splitter
 
 __all__ = ["OnnxSession"]
@@ -55,9 +55,11 @@ class OnnxSession:
     max_concurrency = UNBOUNDED
 
     def __init__(self, engine: Engine, signature: Signature, *, default_timeout_s: float | None = None) -> None:
-        self.signature = signature
+        self._signature = signature
         self.engine = engine
         self.default_timeout_s = default_timeout_s
+        self.tuning: Any = None
+        self.traits = Traits(batched=signature.batched)
         self._closed: str | None = None
         self._lock = threading.Lock()
         self._subsets: dict[tuple[str, ...], tuple[Any, bool]] = {}
@@ -65,7 +67,12 @@ class OnnxSession:
         self.device = engine.device
         self.placement: Mapping[str, float] = engine.placement
         self._names = [s.name for s in signature.outputs]
-        self._prepare(engine.plan)
+        self._binder = Binder()
+        self._splitter: Splitter | None = None
+        self._arrange()
+        # The compiled closure shadows the method: one Python frame a call, no attribute look-ups. Callers keep it, so
+        # another plan changes what it reads (the binder's pools), never the closure itself.
+        self.run = self._compile()  # type: ignore[method-assign]
         _alive.add(self)
 
     @property
@@ -73,11 +80,20 @@ class OnnxSession:
         """The plan it runs by."""
         return self.engine.plan
 
-    def _prepare(self, plan: Plan) -> None:
-        self._binder = Binder(self._native, self.signature, plan)
-        self._splitter = Splitter(plan.chunks) if self.signature.batched and plan.chunks > 1 else None
-        # The compiled closure shadows the method: one Python frame a call, no attribute look-ups.
-        self.run = self._compile()  # type: ignore[method-assign]
+    @property
+    def signature(self) -> Signature:
+        """Names, dtypes, shapes and rules; another one may rename symbols only."""
+        return self._signature
+
+    @signature.setter
+    def signature(self, signature: Signature) -> None:
+        self._signature = signature
+        self._arrange()
+
+    def _arrange(self) -> None:
+        plan = self.engine.plan
+        self._binder.serve(self._native, self._signature, plan)
+        self._splitter = Splitter(plan.chunks) if self._signature.batched and plan.chunks > 1 else None
 
     def run(
         self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
@@ -111,12 +127,11 @@ class OnnxSession:
 
     def _compile(self) -> Any:
         slow, binder = self._run_any, self._binder
-        if self.default_timeout_s is not None or not binder.usable:
-            return lambda feeds, /, *, outputs=None, deadline=None: slow(feeds, outputs, deadline)
-        if len(self.signature.inputs) == 1:
-            return _compile_single(binder, slow, self.signature.inputs[0].name, self._names)
-        if binder.by_rows:
-            return _compile_blocks(binder, slow, self.signature.inputs[0].name, self._names)
+        if self.default_timeout_s is None and binder.bindable:
+            name, count = self.signature.inputs[0].name, len(self.signature.inputs)
+            return (
+                _compile_single(binder, slow, name, self._names) if count == 1 else _compile_blocks(binder, slow, name, self._names, count)
+            )
         return lambda feeds, /, *, outputs=None, deadline=None: slow(feeds, outputs, deadline)
 
     # ------------------------------------------------------------ everything but the fast lane
@@ -135,16 +150,23 @@ class OnnxSession:
         feeds = {s.name: feeds[s.name] for s in self.signature.inputs}
         if deadline is not None:
             return _run_until(native, names, feeds, deadline)
-        if self._splitter is not None:
-            parts = self._splitter.split(feeds, self.signature.inputs[0].name)
-            if parts > 1:
-                return self._splitter.run(lambda part: dict(zip(names, _call(native, names, part, None))), feeds, parts)
-            started = time.perf_counter()
+        bucket = self.plan.bucket
+        if bucket > 1 and self._signature.batched:
+            return _padded(lambda f: dict(zip(names, _call(native, names, f, None))), feeds, bucket)
+        splitter = self._splitter
+        if splitter is None:
             result = dict(zip(names, _call(native, names, feeds, None)))
-            self._splitter.learn(feeds, time.perf_counter() - started)
         else:
-            result = dict(zip(names, _call(native, names, feeds, None)))
-        if names is self._names:
+            parts = splitter.split(feeds)
+            started = time.perf_counter()
+            if parts > 1:
+                result = splitter.run(lambda part: dict(zip(names, _call(native, names, part, None))), feeds, parts)
+            else:
+                result = dict(zip(names, _call(native, names, feeds, None)))
+            splitter.learn(feeds, time.perf_counter() - started, parts)
+            if parts > 1:
+                return result
+        if names is self._names and (splitter is None or splitter.settled(feeds)):
             self._binder.offer(feeds, result)
         return result
 
@@ -184,10 +206,9 @@ class OnnxSession:
                 raise self._refusal()
             engine = self.engine.with_plan(plan)
             native = engine.native()
-            old, self.engine, self._native, self._subsets = self._binder, engine, native, {}
+            self.engine, self._native, self._subsets = engine, native, {}
             self.device, self.placement = engine.device, engine.placement
-            self._prepare(plan)
-            old.close()
+            self._arrange()
 
     def warm_up(self, rows: Sequence[int] = (1,)) -> None:
         """Run zeros of these batch sizes twice, so that first requests find buffers bound and memory grown."""
@@ -224,13 +245,18 @@ class OnnxSession:
         self._binder.abandon()
         self._native, self._subsets = None, {}
 
+    def describe(self) -> dict[str, str]:
+        """Return what `Model.describe` shows of it: the plan, and the last tuning."""
+        shown = {"plan": f"{self.plan}{f' ({self.plan.why})' if self.plan.why else ''}"}
+        return shown if self.tuning is None else shown | {"tuned": self.tuning.summary()}
+
     def __repr__(self) -> str:
         return f"OnnxSession({self.signature}; device={self.device!r})"
 
 
 def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> Any:
-    pools, two, first = binder.pools, len(names) == 2, names[0]
-    second = names[-1]
+    pools, direct, failures = binder.pools, binder.direct, engine_failures()
+    two, first, second = len(names) == 2, names[0], names[-1]
 
     def run(feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None) -> dict[str, Array]:
         if outputs is None and deadline is None:
@@ -245,7 +271,7 @@ def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> A
                 buffer[...] = x
                 try:
                     call(io, None)
-                except Exception:
+                except failures:
                     binder.drop(x.shape)  # the inner run decides: a failing model, or sizes that depend on values
                     return slow(feeds, None, None)
                 if two:
@@ -255,13 +281,19 @@ def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> A
                     answer = {n: r.copy() for n, r in zip(names, results)}
                 pool.append(binding)
                 return answer
+            call = direct.get(x.shape)
+            if call is not None:
+                try:
+                    return dict(zip(names, call(names, {name: x}, None)))
+                except failures:
+                    return slow(feeds, None, None)
         return slow(feeds, outputs, deadline)
 
     return run
 
 
-def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str]) -> Any:
-    pools = binder.pools
+def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str], inputs: int) -> Any:
+    pools, direct, failures = binder.pools, binder.direct, engine_failures()
 
     def run(feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None) -> dict[str, Array]:
         if outputs is None and deadline is None:
@@ -277,12 +309,18 @@ def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str]) -> An
                     buffer[...] = feeds[name]
                 try:
                     call(io, None)
-                except Exception:
+                except failures:
                     binder.drop(rows)
                     return slow(feeds, None, None)
                 answer = {n: r.copy() for n, r in zip(names, results)}
                 pool.append(binding)
                 return answer
+            call = direct.get(rows)
+            if call is not None and len(feeds) == inputs:
+                try:
+                    return dict(zip(names, call(names, feeds, None)))
+                except failures:
+                    return slow(feeds, None, None)
         return slow(feeds, outputs, deadline)
 
     return run
@@ -291,9 +329,7 @@ def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str]) -> An
 def _call(native: Any, names: list[str], feeds: dict[str, Array], options: Any) -> list[Array]:
     try:
         return native.run(names, feeds, options)
-    except MlbridgeError:
-        raise
-    except Exception as exc:  # onnxruntime's exceptions have no class of their own in common
+    except engine_failures() as exc:
         raise InferenceError(f"onnxruntime failed: {_first_line(exc)}", runtime="onnx") from exc
 
 
@@ -324,6 +360,16 @@ def _run_until(native: Any, names: list[str], feeds: dict[str, Array], deadline:
         if disarm is not None:
             disarm()
     return dict(zip(names, answers))
+
+
+def _padded(call: Any, feeds: dict[str, Array], bucket: int) -> dict[str, Array]:
+    """Repeat the last row up to the next bucket, so that a device meets few shapes, and cut the answer."""
+    rows = next(iter(feeds.values())).shape[0]
+    extra = -rows % bucket
+    if not extra:
+        return call(feeds)
+    padded = {n: np.concatenate([a, np.repeat(a[-1:], extra, axis=0)]) for n, a in feeds.items()}
+    return {n: a[:rows].copy() for n, a in call(padded).items()}
 
 
 def _zeros(spec: Any, rows: int) -> Array:

@@ -9,32 +9,75 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
 from ..interfaces import Array
+from .devices import cores
 
 __all__ = ["Splitter"]
 
-_WORTH_S = 150e-6  # a hand-over to another thread costs a third of this
+_WORTH_S = 90e-6  # a hand-over to another thread and back costs about a third of this
 
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
-_free = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) - 1))
+_TRIES = 3
+
+Call = Callable[[dict[str, Array]], dict[str, Array]]
 
 
-def _helpers() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        with _pool_lock:
-            if _pool is None:
-                _pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "mlbridge-rows")
-    return _pool
+class _Helpers:
+    """One thread a core beside the caller's own; a bare queue hands over in a third of an executor's time."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue = SimpleQueue()
+        self._count = max(1, cores() - 1)
+        self._free = threading.Semaphore(self._count)
+        self._lock = threading.Lock()
+        self._started = False
+
+    def take(self, wanted: int) -> int:
+        """Reserve up to `wanted` helpers that are free now."""
+        taken = 0
+        while taken < wanted and self._free.acquire(blocking=False):
+            taken += 1
+        if taken and not self._started:
+            with self._lock:
+                if not self._started:
+                    for i in range(self._count):
+                        threading.Thread(target=self._serve, name=f"mlbridge-rows-{i}", daemon=True).start()
+                    self._started = True
+        return taken
+
+    def start(self, call: Call, piece: dict[str, Array]) -> tuple[threading.Lock, list]:
+        """Run `call(piece)` on a reserved helper; the lock opens when the list holds its answer or its error."""
+        done, box = threading.Lock(), []
+        done.acquire()
+        self._jobs.put((call, piece, done, box))
+        return done, box
+
+    def _serve(self) -> None:
+        while True:
+            call, piece, done, box = self._jobs.get()
+            try:
+                box.append((call(piece), None))
+            except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread, which raises it
+                box.append((None, exc))
+            finally:
+                self._free.release()
+                done.release()
+            del call, piece, done, box
+
+
+_helpers = _Helpers()
 
 
 class Splitter:
     """Decides from measured times whether a batch is worth splitting, and splits it.
+
+    Batches within a factor of two share what was learnt. Each kind is run undivided a few times, then split a few
+    times if it takes long enough, then whichever was faster; the fastest times count, for neighbours only add.
 
     Parameters
     ----------
@@ -44,57 +87,59 @@ class Splitter:
 
     def __init__(self, parts: int) -> None:
         self._parts = parts
-        self._row_s = 0.0  # measured on the largest batch seen so far
-        self._rows = 0
+        self._known: dict[int, list] = {}  # bit length of rows: [runs, s a row] undivided, then the same split
 
-    def learn(self, feeds: Mapping[str, Array], seconds: float) -> None:
-        """Remember what a batch took, undivided."""
-        rows = next(iter(feeds.values())).shape[0]
-        if rows >= self._rows and rows > 1:
-            per_row = seconds / rows
-            self._row_s = per_row if rows > self._rows else min(self._row_s, per_row)
-            self._rows = rows
-
-    def split(self, feeds: Mapping[str, Array], first: str) -> int:
+    def split(self, feeds: Mapping[str, Array]) -> int:
         """Return into how many parts this batch should go."""
-        rows = feeds[first].shape[0]
-        if rows < 2 * self._parts or rows * self._row_s < _WORTH_S or rows * 4 < self._rows:
+        rows = next(iter(feeds.values())).shape[0]
+        if rows < 4 * self._parts:
             return 1
-        return self._parts
+        known = self._known.get(rows.bit_length())
+        if known is None or known[0] < _TRIES or known[1] * rows < _WORTH_S:
+            return 1
+        return self._parts if known[2] < _TRIES or known[3] < known[1] else 1
 
-    def run(self, call: Callable[[dict[str, Array]], dict[str, Array]], feeds: Mapping[str, Array], parts: int) -> dict[str, Array]:
+    def settled(self, feeds: Mapping[str, Array]) -> bool:
+        """Whether batches of this size are known to be best undivided."""
+        rows = next(iter(feeds.values())).shape[0]
+        known = self._known.get(rows.bit_length())
+        return rows < 4 * self._parts or (known is not None and known[0] >= 2 * _TRIES and self.split(feeds) == 1)
+
+    def learn(self, feeds: Mapping[str, Array], seconds: float, parts: int) -> None:
+        """Remember what a batch took."""
+        rows = next(iter(feeds.values())).shape[0]
+        if rows < 4 * self._parts:
+            return
+        known = self._known.setdefault(rows.bit_length(), [0, 1e9, 0, 1e9])
+        at = 0 if parts == 1 else 2
+        known[at] += 1
+        known[at + 1] = min(known[at + 1], seconds / rows)
+
+    def run(self, call: Call, feeds: Mapping[str, Array], parts: int) -> dict[str, Array]:
         """Run the parts side by side and join their answers; undivided where other calls hold the cores."""
-        helpers = []
-        while len(helpers) < parts - 1 and _free.acquire(blocking=False):
-            helpers.append(None)
-        if not helpers:
+        taken = _helpers.take(parts - 1)
+        if not taken:
             return call(dict(feeds))
         rows = next(iter(feeds.values())).shape[0]
-        edges = [rows * i // (len(helpers) + 1) for i in range(len(helpers) + 2)]
-        pieces = [{n: a[lo:hi] for n, a in feeds.items()} for lo, hi in zip(edges, edges[1:])]
-        futures = [_helpers().submit(_released, call, piece) for piece in pieces[1:]]
+        edges = [rows * i // (taken + 1) for i in range(taken + 2)]
+        pieces: list[dict[str, Any]] = [{n: a[lo:hi] for n, a in feeds.items()} for lo, hi in pairwise(edges)]
+        jobs = [_helpers.start(call, piece) for piece in pieces[1:]]
         try:
             answers = [call(pieces[0])]
         finally:
-            errors = [f.exception() for f in futures]
-        for error in errors:
+            for done, _ in jobs:
+                done.acquire()  # a part must not outlive the call: it reads the caller's arrays
+        for _, box in jobs:
+            answer, error = box[0]
             if error is not None:
                 raise error
-        answers += [f.result() for f in futures]
+            answers.append(answer)
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
 
-def _released(call: Callable[[dict[str, Array]], dict[str, Array]], piece: dict[str, Array]) -> dict[str, Array]:
-    try:
-        return call(piece)
-    finally:
-        _free.release()
-
-
 def _after_fork() -> None:
-    global _pool, _pool_lock, _free
-    _pool, _pool_lock = None, threading.Lock()
-    _free = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) - 1))
+    global _helpers
+    _helpers = _Helpers()
 
 
 if hasattr(os, "register_at_fork"):

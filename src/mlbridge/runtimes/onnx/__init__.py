@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...artifact import Artifact, Implementation, open_artifact
 from ...errors import ArtifactError, MissingDependencyError, SignatureError, UnsupportedError
-from ...executor.engine import Engine
-from ...executor.plans import Plan
+from ...executor import cache as kept
+from ...executor.devices import facts as machine_facts
+from ...executor.plans import Demand, Plan, Traits, choose
 from ...executor.session import OnnxSession
+from ...executor.starting import start
 from ...interfaces import Session
 from ...signature import Signature
-from .checks import LOOP_TIMEOUT_S, MAX_NODES, MAX_TENSOR_BYTES, Limits, check_proto, copy_side_files, loops, parse
+from .checks import LOOP_TIMEOUT_S, MAX_NODES, MAX_TENSOR_BYTES, Limits, check_proto, copy_side_files, loops, parse, traits_of
 from .graph_signature import claimed_rows, disagreements, read_signature
 from .sizes import check_sizes, with_shapes
 
 __all__ = ["OnnxRuntime", "claimed_rows"]
+
+_CHECKS_VERSION = 1  # raised with every change to the checks: what passed older ones is checked again
+_KEEP_BYTES = 64 << 10  # smaller files are checked faster than a kept answer is read
 
 
 class OnnxRuntime:
@@ -30,7 +36,8 @@ class OnnxRuntime:
     name: ClassVar[str] = "onnx"
     formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
     options: ClassVar[frozenset[str]] = frozenset(
-        {"threads", "spinning", "provider_options", "max_nodes", "max_tensor_bytes", "timeout_s", "domains", "chunks"}
+        {"threads", "spinning", "provider_options", "max_nodes", "max_tensor_bytes", "timeout_s", "domains"}
+        | {"chunks", "route", "bucket", "objective", "cache"}
     )
 
     def accepts(self, model: object, /) -> bool:
@@ -60,6 +67,10 @@ class OnnxRuntime:
         timeout_s: float | None = None,
         domains: Iterable[str] = (),
         chunks: int | None = None,
+        route: str | None = None,
+        bucket: int | None = None,
+        objective: str | None = None,
+        cache: bool = True,
     ) -> Session:
         """Check a file, and make a session of it.
 
@@ -87,6 +98,14 @@ class OnnxRuntime:
             Custom operator domains to let through.
         chunks : int, optional
             Split large batches over at most this many cores.
+        route : {'auto', 'bound', 'inner'}, optional
+            Prebound buffers, onnxruntime's inner run, or by size.
+        bucket : int, optional
+            Pad batches of independent rows to a multiple of this.
+        objective : {'latency', 'throughput', 'idle'}, optional
+            What the plan favours where nothing was measured.
+        cache : bool, default=True
+            Whether optimised models, passed checks and tuned plans are kept under `$MLBRIDGE_CACHE`.
 
         Raises
         ------
@@ -103,17 +122,18 @@ class OnnxRuntime:
             raise ArtifactError(f"{artifact.label}: not an ONNX model but {artifact.format!r}")
         limits = Limits(max_nodes, max_tensor_bytes, frozenset(domains))
         data = artifact.read_bytes()
-        proto = parse(data, artifact.label)
-        check_proto(proto, artifact.label, limits)
-        shaped = with_shapes(proto, artifact.label)
-        check_sizes(shaped, artifact.label, limits)
-        side_files = copy_side_files(proto, artifact.origin, artifact.path, artifact.label, limits)
-        signature = _signature(shaped, signature, artifact.label)
-        plan = Plan(threads=threads or 0, spinning=True if spinning is None else spinning, chunks=chunks or 1)
-        engine = Engine(artifact.path if side_files else data, plan, owner=artifact)
-        if timeout_s is None and loops(proto, artifact.label):
+        facts = _examine(artifact, data, limits, signature)
+        signature = facts.signature
+        demand = Demand(device, provider, dict(provider_options or {}), objective or "latency")
+        traits = replace(facts.traits, batched=signature.batched)
+        given = {"threads": threads, "spinning": spinning, "chunks": chunks, "route": route, "bucket": bucket}
+        plans = [_overridden(p, given) for p in choose(machine_facts(), traits, demand)]
+        if timeout_s is None and facts.loops:
             timeout_s = LOOP_TIMEOUT_S
-        return OnnxSession(engine, signature, default_timeout_s=timeout_s)
+        model: bytes | Path = artifact.path if facts.side_files else data
+        digest = artifact.sha256 if cache and not facts.side_files else None
+        tuned = any(v is not None for v in given.values()) or provider is not None
+        return start(model, plans, signature, traits, owner=artifact, sha256=digest, default_timeout_s=timeout_s, tuned=not tuned)
 
     def save(self, session: Session, folder: Path, /) -> Implementation:
         """Write the session's model under `folder` as `model.onnx`, side files beside it."""
@@ -130,13 +150,45 @@ class OnnxRuntime:
         return Implementation(runtime="onnx", path="model.onnx", format="onnx", requires={"onnxruntime": _version()})
 
 
-def _signature(shaped: Any, given: Signature | None, label: str) -> Signature:
-    if given is None:
-        return read_signature(shaped)
-    problems = disagreements(given, shaped)
-    if problems:
-        raise SignatureError(f"{label}: the signature contradicts the graph: {'; '.join(problems)}", problems=problems)
-    return given
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What the checks of one file found."""
+
+    signature: Signature
+    traits: Traits
+    loops: bool
+    side_files: bool
+
+
+def _examine(artifact: Artifact, data: bytes, limits: Limits, given: Signature | None) -> _Findings:
+    """Check a file, or recall that these very bytes passed these very checks on this machine."""
+    wanted = None if given is None else given.to_json()
+    key = kept.key_of(
+        "checked", _CHECKS_VERSION, artifact.sha256, limits.max_nodes, limits.max_tensor_bytes, sorted(limits.domains), wanted
+    )
+    if len(data) >= _KEEP_BYTES:
+        known = kept.read_json("checked", key)
+        if known is not None:
+            return _Findings(Signature.from_dict(known["signature"]), Traits.from_dict(known["traits"]), known["loops"], False)
+    proto = parse(data, artifact.label)
+    check_proto(proto, artifact.label, limits)
+    shaped = with_shapes(proto, artifact.label)
+    check_sizes(shaped, artifact.label, limits)
+    side_files = copy_side_files(proto, artifact.origin, artifact.path, artifact.label, limits)
+    if given is not None:
+        problems = disagreements(given, shaped)
+        if problems:
+            raise SignatureError(f"{artifact.label}: the signature contradicts the graph: {'; '.join(problems)}", problems=problems)
+    findings = _Findings(given or read_signature(shaped), traits_of(proto), loops(proto, artifact.label), bool(side_files))
+    if len(data) >= _KEEP_BYTES and not side_files:
+        value = {"signature": findings.signature.to_dict(), "traits": findings.traits.to_dict(), "loops": findings.loops}
+        kept.write_json("checked", key, value)
+    return findings
+
+
+def _overridden(plan: Plan, given: Mapping[str, Any]) -> Plan:
+    changes = {k: v for k, v in given.items() if v is not None}
+    return replace(plan, **changes, why="as the options say") if changes else plan
 
 
 def _needs_onnxruntime() -> None:

@@ -14,11 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ArtifactError, UnsupportedError
+from ...executor.plans import Traits
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["LOOP_TIMEOUT_S", "MAX_NODES", "MAX_TENSOR_BYTES", "Limits", "check_proto", "copy_side_files", "count_nodes", "loops", "parse"]
+__all__ = [
+    "LOOP_TIMEOUT_S",
+    "MAX_NODES",
+    "MAX_TENSOR_BYTES",
+    "Limits",
+    "check_proto",
+    "copy_side_files",
+    "count_nodes",
+    "loops",
+    "parse",
+    "traits_of",
+]
 
 MAX_NODES = 10**6
 MAX_TENSOR_BYTES = 1 << 30
@@ -227,6 +239,21 @@ def count_nodes(model: onnx.ModelProto, label: str = "the model") -> int:
         return known[key]
 
     return of_nodes(model.graph.node, 0) + sum(of_function(k, 0) for k in functions)
+
+
+def traits_of(model: onnx.ModelProto) -> Traits:
+    """Return what of a model the choice of a plan rests on."""
+    operators, count, weights = set(), 0, 0
+    for node, _ in _nodes(model, "the model"):
+        count += 1
+        operators.add(node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}")
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:
+            size = 1
+            for d in tensor.dims:
+                size *= d
+            weights += size
+    return Traits(frozenset(operators), count, weights)
 
 
 # ---------------------------------------------------------------- constants and side files
