@@ -34,6 +34,8 @@ class Binder:
     pools : dict
         Key to list of free bindings; read by the hot path. Always the same object. The key is the shape of a single
         input, else the number of rows.
+    direct : dict
+        Key to onnxruntime's inner run, for sizes whose copies would cost more. Always the same object.
     bindable : bool
         Whether the signature allows binding at all: numbers only, and sizes that the key decides.
     usable : bool
@@ -42,12 +44,14 @@ class Binder:
 
     def __init__(self) -> None:
         self.pools: dict[Hashable, list] = {}
+        self.direct: dict[Hashable, Any] = {}
         self.bindable = self.usable = False
         self._lock = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
         self.pools.clear()
+        self.direct.clear()
         self._bytes = 0
         self._sizes: dict[Hashable, int] = {}
         self._seen: dict[Hashable, int] = {}
@@ -76,6 +80,7 @@ class Binder:
         )
         fixed = not any(s.dtype in ("string", "bfloat16") for s in (*signature.inputs, *signature.outputs))
         self.bindable = fixed and (self._single or rows)
+        self._padded = plan.bucket > 1
         self.usable = self.bindable and plan.route != "inner" and plan.provider == CPU
         self._reset()
 
@@ -85,17 +90,21 @@ class Binder:
         return first.shape if self._single else first.shape[0]
 
     def offer(self, feeds: Mapping[str, Array], answer: Mapping[str, Array]) -> None:
-        """Bind buffers for these sizes if they came before and are worth it."""
-        if not self.usable:
+        """Bind buffers for these sizes if they came before and are worth it, else note that the inner run is best."""
+        if not self.bindable or self._native is None:
             return
         size = sum(a.nbytes for a in feeds.values()) + sum(a.nbytes for a in answer.values())
-        if size > self._limit or (size + self._bytes > _MAX_BYTES and not self._sizes):
-            return
         key = self.key(feeds)
         if key in self._barred or any(math.prod(a.shape) == 0 for a in (*feeds.values(), *answer.values())):
             return
         with self._lock:
-            if self.usable and (key in self.pools or self._again(key)):
+            if self._native is None or self._padded:
+                return
+            if size > self._limit or not self.usable:
+                while len(self.direct) >= _MAX_SHAPES:
+                    self.direct.pop(next(iter(self.direct)))
+                self.direct[key] = self._native.run
+            elif key in self.pools or self._again(key):
                 self._add(key, feeds, answer, size)
 
     def _add(self, key: Hashable, feeds: Mapping[str, Array], answer: Mapping[str, Array], size: int) -> None:
