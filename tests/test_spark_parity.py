@@ -34,7 +34,15 @@ def _cases():
 
 CASES, RAISES = _cases().CASES, _cases().RAISES
 # these carry the claims of the tests below; the others are drawn
-_ALWAYS = ["tree-categorical", "forest-class-categorical", "glr-gamma", "glr-binomial-probit", "credit-boosted", "indexer-keep", "indexer-skip"]
+_ALWAYS = [
+    "tree-categorical",
+    "forest-class-categorical",
+    "glr-gamma",
+    "glr-binomial-probit",
+    "credit-boosted",
+    "indexer-keep",
+    "indexer-skip",
+]
 _DRAWN = random.Random(20).sample(sorted(set(CASES) - set(_ALWAYS)), IN_CI - len(_ALWAYS))
 SAMPLE = sorted({*_ALWAYS, *_DRAWN})
 

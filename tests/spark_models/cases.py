@@ -14,6 +14,10 @@ DIAB = [f"d{i}" for i in range(10)]
 CANCER = [f"c{i}" for i in range(30)]
 
 
+# Spark's sparse vectors hide their zeros from VectorIndexer: unseen there, yet index 0
+UNSEEN = [{"cyl": c, "hp": h, "carb": b} for c in (0.0, 5.0, 8.0) for h in (0.0, 110.0) for b in (0.0, 1.0, 5.0)]
+
+
 def va(m, columns, out="features", **kw):
     return m.VectorAssembler(inputCols=columns, outputCol=out, **kw)
 
@@ -44,13 +48,13 @@ def mixed(last, **kw):
 
 def credit(last, keep="keep"):
     """The usual pipeline: index, encode, assemble, predict, restore the label."""
-    text = ["checking_status", "purpose", "savings_status", "employment"]
+    text = ["checking", "purpose", "savings", "employment"]
 
     def build(m):
         stages = [m.StringIndexer(inputCol=c, outputCol=c + "_i", handleInvalid=keep) for c in text]
         stages.append(m.OneHotEncoder(inputCols=[c + "_i" for c in text], outputCols=[c + "_o" for c in text]))
-        stages.append(va(m, [c + "_o" for c in text] + ["duration", "credit_amount", "age"]))
-        label = m.StringIndexer(inputCol="class", outputCol="label")
+        stages.append(va(m, [c + "_o" for c in text] + ["duration", "amount", "age"]))
+        label = m.StringIndexer(inputCol="risk", outputCol="label")
         more = last(m)
         return [*stages, label, *(more if isinstance(more, list) else [more])]
 
@@ -87,14 +91,17 @@ _add(
     bucketizer_keep=lambda m: [
         m.Bucketizer(splits=[-float("inf"), 20, 31.5, 97, float("inf")], inputCol="Ozone", outputCol="o", handleInvalid="keep")
     ],
-    bucketizer_skip=lambda m: [
-        m.Bucketizer(
-            splitsArray=[[-float("inf"), 31.5, float("inf")], [-float("inf"), 0, 190, float("inf")]],
-            inputCols=["Ozone", "Solar"],
-            outputCols=["o", "p"],
-            handleInvalid="skip",
-        )
-    ],
+    bucketizer_skip=(
+        lambda m: [
+            m.Bucketizer(
+                splitsArray=[[-float("inf"), 31.5, float("inf")], [-float("inf"), 0, 190, float("inf")]],
+                inputCols=["Ozone", "Solar"],
+                outputCols=["o", "p"],
+                handleInvalid="skip",
+            )
+        ],
+        {"extra": [{"Ozone": 31.5, "Solar": -0.0}, {"Ozone": 1e300, "Solar": 0.0}, {"Ozone": float("inf"), "Solar": 190.0}]},
+    ),
     bucketizer_bounded=lambda m: [m.Bucketizer(splits=[0, 9.7, 12, 30], inputCol="Wind", outputCol="o")],
     quantiles=lambda m: [
         m.QuantileDiscretizer(numBuckets=4, inputCols=["Wind", "Temp"], outputCols=["o", "p"], handleInvalid="keep"),
@@ -102,7 +109,8 @@ _add(
     ],
     binarizer=lambda m: [m.Binarizer(threshold=31.5, inputCol="Ozone", outputCol="o")],
     binarizer_many=lambda m: [m.Binarizer(thresholds=[9.7, 79.0], inputCols=["Wind", "Temp"], outputCols=["o", "p"])],
-    tree_missing=on(AIR[:3], lambda m: m.DecisionTreeRegressor(labelCol="Temp", maxDepth=4), handleInvalid="keep"),
+    tree_missing=on(["Wind", "Month", "Day"], lambda m: m.DecisionTreeRegressor(labelCol="Temp", maxDepth=4), handleInvalid="keep"),
+    forest_missing=on(["Wind", "Day"], lambda m: m.RandomForestClassifier(labelCol="Month", numTrees=5, seed=1), handleInvalid="keep"),
     linear_skip=on(AIR[:3], lambda m: m.LinearRegression(labelCol="Temp"), handleInvalid="skip"),
 )
 _add(
@@ -147,10 +155,23 @@ _add(
 )
 _add(
     "cars",
-    indexer_double=lambda m: [m.StringIndexer(inputCol="cyl", outputCol="o", handleInvalid="keep")],
+    indexer_double=(
+        lambda m: [m.StringIndexer(inputCol="cyl", outputCol="o", handleInvalid="keep")],
+        {"extra": [{"cyl": 5.0}, {"cyl": float("nan")}]},
+    ),
+    indexer_zero=(
+        lambda m: [m.StringIndexer(inputCol="am", outputCol="o", handleInvalid="keep")],
+        {"extra": [{"am": 0.0}, {"am": -0.0}, {"am": 1.0}]},
+    ),
     indexer_int=lambda m: [m.StringIndexer(inputCol="gear", outputCol="o", handleInvalid="skip"), va(m, ["o", "wt"])],
-    vector_indexer_keep=on(["cyl", "hp", "carb"], lambda m: m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=6, handleInvalid="keep")),
-    vector_indexer_skip=on(["cyl", "hp", "carb"], lambda m: m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=6, handleInvalid="skip")),
+    vector_indexer_keep=(
+        on(["cyl", "hp", "carb"], lambda m: m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=6, handleInvalid="keep")),
+        {"extra": UNSEEN},
+    ),
+    vector_indexer_skip=(
+        on(["cyl", "hp", "carb"], lambda m: m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=6, handleInvalid="skip")),
+        {"extra": UNSEEN},
+    ),
     standard=on(CARS, lambda m: m.StandardScaler(inputCol="features", outputCol="o")),
     standard_mean=on(CARS, lambda m: m.StandardScaler(inputCol="features", outputCol="o", withMean=True, withStd=False)),
     min_max=on([*CARS, "one"], lambda m: m.MinMaxScaler(inputCol="features", outputCol="o", min=-1.0, max=2.0)),
@@ -175,10 +196,12 @@ _add(
     pca=on(WINE, lambda m: [m.StandardScaler(inputCol="features", outputCol="s", withMean=True), m.PCA(k=4, inputCol="s", outputCol="o")]),
     select_univariate=on(
         WINE,
-        lambda m: m.UnivariateFeatureSelector(featuresCol="features", outputCol="o", labelCol="y")
-        .setFeatureType("continuous")
-        .setLabelType("categorical")
-        .setSelectionThreshold(5),
+        lambda m: (
+            m.UnivariateFeatureSelector(featuresCol="features", outputCol="o", labelCol="y")
+            .setFeatureType("continuous")
+            .setLabelType("categorical")
+            .setSelectionThreshold(5)
+        ),
     ),
     select_variance=on(WINE, lambda m: m.VarianceThresholdSelector(featuresCol="features", outputCol="o", varianceThreshold=1.0)),
     logistic_multi=on(WINE, lambda m: m.LogisticRegression(labelCol="y", regParam=0.01)),
@@ -192,7 +215,7 @@ _add(
         ],
     ),
     tree_class=on(WINE, lambda m: m.DecisionTreeClassifier(labelCol="y", maxDepth=4)),
-    tree_class_thresholds=on(WINE, lambda m: m.DecisionTreeClassifier(labelCol="y", maxDepth=2, thresholds=[0.5, 0.2, 0.9])),
+    tree_class_thresholds=on(WINE, lambda m: m.DecisionTreeClassifier(labelCol="y", maxDepth=2).setThresholds([0.5, 0.2, 0.9])),
     forest_class=on(WINE, lambda m: m.RandomForestClassifier(labelCol="y", numTrees=10, maxDepth=4, seed=3)),
     one_vs_rest=on(WINE, lambda m: m.OneVsRest(classifier=m.LogisticRegression(regParam=0.1), labelCol="y")),
     one_vs_rest_boosted=on(WINE, lambda m: m.OneVsRest(classifier=m.GBTClassifier(maxIter=2, maxDepth=2), labelCol="y")),
@@ -237,7 +260,7 @@ _add(
         CANCER[:6],
         lambda m: [
             m.StandardScaler(inputCol="features", outputCol="s"),
-            m.GBTClassifier(featuresCol="s", labelCol="y", maxIter=4, maxDepth=3, thresholds=[0.3, 0.7]),
+            m.GBTClassifier(featuresCol="s", labelCol="y", maxIter=4, maxDepth=3).setThresholds([0.3, 0.7]),
         ],
     ),
     fm_class=on(CANCER[:5], lambda m: m.FMClassifier(labelCol="y", factorSize=3, maxIter=10, stepSize=0.01, seed=1)),

@@ -206,7 +206,7 @@ def fit_case(spark, m, name, out):
     stages = build(m)
     estimator = m.Pipeline(stages=stages) if isinstance(stages, list) else stages
     n = len(next(iter(data.values())))
-    train = np.random.default_rng(0).permutation(n)[:400]
+    train = np.random.default_rng(0).permutation(n)[:300]
     model = estimator.fit(frame(spark, {k: [v[i] for i in train] for k, v in data.items()}).cache())
     folder = out / name / "model"
     model.write().overwrite().save(folder.as_uri())
@@ -221,6 +221,10 @@ def fit_case(spark, m, name, out):
     if probes:
         pick = np.random.default_rng(2).permutation(len(next(iter(probes.values()))))[:500]
         feeds = {k: np.concatenate([v, probes[k][pick]]) for k, v in feeds.items()}
+    if "extra" in options:
+        extra = {k: [r.get(k, v[0]) for r in options["extra"]] for k, v in data.items()}
+        more = feeds_of(signature, extra, range(len(options["extra"])))
+        feeds = {k: np.concatenate([v, more[k]]) for k, v in feeds.items()}
     feeds = usable(signature, feeds)
     flow = Flow(Graph(signature), dry=True)
     path = find_path(read, [a for a in asked if a not in ("prediction",)])

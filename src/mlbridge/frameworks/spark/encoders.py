@@ -168,7 +168,7 @@ def vector_indexer(flow: Flow, stage: Stage) -> None:
     col = flow.vector(stage, stage.text("inputCol"), n)
     maps = {int(f): dict(pairs) for f, pairs in row["categoryMaps"]}
     attrs = list(col.attrs or [Attr()] * n)
-    parts, here = [], 0
+    parts, here, hidden = [], 0, ""
     for f in sorted(maps):
         if not 0 <= f < n:
             raise stage.wrong(f"feature {f} of {n}")
@@ -179,6 +179,9 @@ def vector_indexer(flow: Flow, stage: Stage) -> None:
         x = flow.take(col.value, [f])
         match = flow.op("Equal", x, np.array(keys)[None])
         found = flow.any(match)
+        if col.compressed and 0.0 not in keys:
+            hidden = hidden or _is_sparse(flow, col)
+            found = g.add("Or", found, g.add("And", hidden, flow.op("Equal", x, 0.0)))  # the product below gives these 0
         places = np.array([float(maps[f][k]) for k in keys])
         value = flow.op("MatMul", flow.double(match), places[:, None])
         if stage.invalid == "keep":
@@ -192,6 +195,13 @@ def vector_indexer(flow: Flow, stage: Stage) -> None:
     if here < n:
         parts.append(flow.take(col.value, range(here, n)))
     flow.put_vector(stage.text("outputCol"), g.concat(parts), n, attrs, nan=col.nan)
+
+
+def _is_sparse(flow: Flow, col: Col) -> str:
+    """Return ("rows", 1): whether Spark stores the vector sparse, so that VectorIndexer does not see its zeros."""
+    zero = flow.double(flow.op("Equal", col.value, 0.0))
+    filled = flow.op("Sub", float(col.width), flow.sum(zero))
+    return flow.op("Less", flow.op("Mul", flow.op("Add", filled, 1.0), 1.5), float(col.width))
 
 
 def _indexed_attr(attr: Attr, places: Mapping[float, int], keys: list[float]) -> Attr:

@@ -71,6 +71,8 @@ class Col:
         Whether NaN may occur.
     member : (str, int) or None
         The tensor and index it is a column of, so that neighbours are gathered at once.
+    compressed : bool
+        Whether Spark stores it sparse wherever that is shorter.
     plain : bool
         False for text that is not held as codes: no stage here can read it.
     """
@@ -83,6 +85,7 @@ class Col:
     codes: str | None = None
     nan: bool = True
     member: tuple[str, int] | None = None
+    compressed: bool = False
     plain: bool = True
 
 
@@ -175,9 +178,11 @@ class Flow:
         """Set a number column."""
         self.put(name, Col(value, attrs=(attr or Attr(name),), codes=codes, nan=nan))
 
-    def put_vector(self, name: str, value: str, width: int, attrs: Sequence[Attr] | None = None, *, nan: bool = True) -> None:
+    def put_vector(
+        self, name: str, value: str, width: int, attrs: Sequence[Attr] | None = None, *, nan: bool = True, compressed: bool = False
+    ) -> None:
         """Set a vector column."""
-        self.put(name, Col(value, True, width, None if attrs is None else tuple(attrs), nan=nan))
+        self.put(name, Col(value, True, width, None if attrs is None else tuple(attrs), nan=nan, compressed=compressed))
 
     def _raw(self, name: str) -> Col | None:
         for spec in self.graph.signature.inputs:

@@ -35,7 +35,7 @@ def vector_assembler(flow: Flow, stage: Stage) -> None:
         (flow.drop if stage.invalid == "skip" else flow.fail)(bad)
     attrs = [a for name, col in zip(stage.sources, columns) for a in _attrs(name, col)]
     nan = any(c.nan and (c.vector or stage.invalid == "keep") for c in columns)
-    flow.put_vector(stage.text("outputCol"), flow.graph.concat(parts), sum(c.width for c in columns), attrs, nan=nan)
+    flow.put_vector(stage.text("outputCol"), flow.graph.concat(parts), sum(c.width for c in columns), attrs, nan=nan, compressed=True)
 
 
 def _attrs(name: str, col: Col) -> list[Attr]:
