@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlbridge import frames
 from mlbridge.errors import ArtifactError, BridgeError, BridgeTimeoutError, CancelledError, InputError, StatusCode
-from mlbridge.frames import FrameType
+from mlbridge.frames import FrameType, links
 from mlbridge.interfaces import Deadline
 
 VECTORS = Path(__file__).parent.parent / "proto" / "vectors"
@@ -255,3 +255,20 @@ def test_sending_to_a_closed_link_is_a_bridge_error(pair):
     pair[1].close()
     with pytest.raises(BridgeError):
         frames.write_frame(pair[0], FrameType.PING)
+
+
+def test_the_way_without_poll_ends_and_waits_alike(pair, monkeypatch):
+    monkeypatch.setattr(links, "_wait", links._wait_in_turns)
+    with pytest.raises(BridgeTimeoutError):
+        frames.read_frame(pair[1], deadline=Deadline(0.01))
+    x = np.arange(300_000.0)
+    sender = threading.Thread(target=frames.write_frame, args=(pair[0], FrameType.RUN, {"x": x}), kwargs={"deadline": Deadline(60)})
+    sender.start()
+    np.testing.assert_array_equal(frames.read_frame(pair[1], deadline=Deadline(60)).tensors["x"], x)
+    sender.join()
+
+
+def test_a_second_frame_that_was_not_asked_for_is_a_bridge_error(pair):
+    pair[0].sendall(2 * frames.encode_frame(FrameType.PONG))
+    with pytest.raises(BridgeError, match="follow"):
+        frames.read_frame(pair[1])

@@ -31,6 +31,7 @@ DTYPES = {code: np.dtype(text) for code, text in CODES.items()}
 BACK = {dtype: code for code, dtype in DTYPES.items()}
 STRING = 14
 MAX_PAYLOAD = 2**31 - 1
+JOIN_BELOW = 1 << 16  # bytes under which one copy costs less than a second system call
 OUT_OF_RANGE, RESOURCE_EXHAUSTED = 11, 8
 
 
@@ -49,11 +50,13 @@ def encode(kind, tensors, request_id=0):
         if array.dtype.kind in "OU":
             code, data = STRING, b"".join(map(_string, array.ravel().tolist()))
         else:
-            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
             code = BACK.get(array.dtype)
+            if code is None:  # the other byte order, perhaps
+                array = array.astype(array.dtype.newbyteorder("<"))
+                code = BACK.get(array.dtype)
             if code is None:
                 raise TypeError(f"output {name!r}: dtype {array.dtype} has no form in a frame")
-            data = array.tobytes() if array.nbytes < 65536 else memoryview(array.reshape(-1)).cast("B")
+            data = array.tobytes() if array.nbytes < JOIN_BELOW else array.reshape(-1).data.cast("B")
         text = name.encode()
         head = struct.pack("<I", len(text)) + text + struct.pack("<BBH", code, array.ndim, 0)
         head += bytes(-len(head) & 7) + struct.pack(f"<{array.ndim}Q", *array.shape) + struct.pack("<Q", len(data))
@@ -62,7 +65,7 @@ def encode(kind, tensors, request_id=0):
     if size > MAX_PAYLOAD:
         raise TooLargeError(f"the answer would hold {size} bytes, at most {MAX_PAYLOAD} fit a frame")
     parts[0] = struct.pack("<4sBBHII", b"MLB1", kind, 0, 0, size, request_id)
-    return [b"".join(parts)] if size < 65536 else parts
+    return [b"".join(parts)] if size < JOIN_BELOW else parts
 
 
 def _string(item):
@@ -104,6 +107,8 @@ def decode(header, payload):
 
 
 def _padded(view, at):
+    if not at & 7 and at <= len(view):
+        return at
     end = at + (-at & 7)
     if end > len(view) or bytes(view[at:end]).strip(b"\0"):
         raise ValueError("padding is malformed")
@@ -135,7 +140,7 @@ def _array(code, shape, data, order):
         if code == 1 and len(data) and max(data) > 1:
             raise ValueError("a bool is neither 0 nor 1")
         flat = np.frombuffer(data, dtype)
-    return np.asarray(flat.reshape(shape, order=order), order="C")
+    return flat if len(shape) == 1 else np.asarray(flat.reshape(shape, order=order), order="C")
 
 
 def receive(sock, size):

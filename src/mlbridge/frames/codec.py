@@ -1,44 +1,32 @@
-"""The frame codec: named arrays to bytes and back, for workers in any language and for golden samples.
-
-The byte layout and the meaning of each frame are in `proto/FRAMES.md`; `proto/vectors/` holds frames that every
-language reads in its tests. Not here: processes (`workers`). Called by `workers`, `package` and the python runtime.
-
-Files and buffers that are malformed raise ArtifactError; the same bytes from a socket raise BridgeError.
-"""
+"""Bytes to named arrays and back: one frame, no socket."""
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import ArtifactError, BridgeError, InputError, StatusCode
-from .interfaces import Array, Deadline
-from .signature import DTYPES
+from ..errors import ArtifactError, BridgeError, InputError, StatusCode
+from ..interfaces import Array
+from ..signature import DTYPES
 
 __all__ = [
     "FRAME_VERSION",
+    "HEADER_BYTES",
     "MAX_PAYLOAD",
     "Frame",
     "FrameType",
-    "LinkError",
     "decode_frame",
+    "decode_header",
+    "decode_payload",
     "encode_frame",
     "encode_parts",
-    "read_exactly",
-    "read_frame",
-    "write_frame",
-    "write_parts",
 ]
 
 FRAME_VERSION = 1  # the protocol version of HELLO
@@ -47,25 +35,21 @@ _MAX_TENSORS = 1 << 16  # a frame of a model has a few; more is an attack
 _MAX_NAME = 1 << 16  # bytes
 _MAX_RANK = 32
 _MAX_ELEMENTS = 2**31  # also bounds shapes that hold a zero
-_JOIN_BELOW = 1 << 16  # bytes under which one copy costs less than a second system call
 _MISSING = 0xFFFFFFFF
 _MAGIC = b"MLB1"
 _COLUMN_MAJOR = 1
 
 _HEADER = struct.Struct("<4sBBHII")
+HEADER_BYTES = _HEADER.size
 _COUNT = struct.Struct("<II")
 _U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
+_DIMS = [struct.Struct(f"<{rank + 1}Q") for rank in range(_MAX_RANK + 1)]  # the byte length comes last
 _KIND = struct.Struct("<BBH")
 _ZEROS = bytes(8)
 _STRING = DTYPES["string"].frame
 _CODE_OF: dict[np.dtype, int] = {np.dtype(d.numpy): d.frame for d in DTYPES.values() if d.numpy and d.name != "string"}
 _DTYPE_OF: dict[int, np.dtype] = {code: dtype for dtype, code in _CODE_OF.items()}
 _BOOL = DTYPES["bool"].frame
-
-
-class LinkError(BridgeError):
-    """The connection ended or broke; it did not lie."""
 
 
 class FrameType(IntEnum):
@@ -82,8 +66,10 @@ class FrameType(IntEnum):
     PONG = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+_TYPE_OF = {int(t): t for t in FrameType}
+
+
+class Frame(NamedTuple):
     """One decoded frame: its type, the request it belongs to, and its named arrays."""
 
     type: FrameType
@@ -231,7 +217,7 @@ def _tensor_head(name: str, code: int, shape: tuple[int, ...], length: int) -> b
     if len(text) > _MAX_NAME or len(shape) > _MAX_RANK:
         raise InputError(f"tensor {name[:40]!r}: a name holds at most {_MAX_NAME} bytes, a shape at most {_MAX_RANK} axes")
     head = _U32.pack(len(text)) + text + _KIND.pack(code, len(shape), 0)
-    return head + bytes(-len(head) & 7) + struct.pack(f"<{len(shape)}Q", *shape) + _U64.pack(length)
+    return head + bytes(-len(head) & 7) + _DIMS[len(shape)].pack(*shape, length)
 
 
 # ---------------------------------------------------------------- reading
@@ -251,28 +237,31 @@ def decode_frame(buffer: Any) -> Frame:
         If it is malformed in any way.
     """
     view = memoryview(buffer).cast("B")
-    if len(view) < _HEADER.size:
-        raise ArtifactError(f"a frame of {len(view)} bytes is shorter than its header of {_HEADER.size}")
-    kind, flags, size, request_id = _decode_header(view[: _HEADER.size])
-    if len(view) != _HEADER.size + size:
-        raise ArtifactError(f"the frame's header announces {size} bytes, {len(view) - _HEADER.size} follow")
-    return Frame(kind, request_id, _decode_payload(view[_HEADER.size :], flags))
+    if len(view) < HEADER_BYTES:
+        raise ArtifactError(f"a frame of {len(view)} bytes is shorter than its header of {HEADER_BYTES}")
+    kind, flags, size, request_id = decode_header(view[:HEADER_BYTES])
+    if len(view) != HEADER_BYTES + size:
+        raise ArtifactError(f"the frame's header announces {size} bytes, {len(view) - HEADER_BYTES} follow")
+    return Frame(kind, request_id, decode_payload(view[HEADER_BYTES:], flags))
 
 
-def _decode_header(header: Any) -> tuple[FrameType, int, int, int]:
+def decode_header(header: Any) -> tuple[FrameType, int, int, int]:
+    """Return type, flags, payload length and request id; ArtifactError if it is no header."""
     magic, kind, flags, reserved, size, request_id = _HEADER.unpack(header)
     if magic != _MAGIC:
         raise ArtifactError(f"this is not a frame: it starts with {bytes(magic)!r}, not {_MAGIC!r}")
-    if not 1 <= kind <= 9:
+    type_ = _TYPE_OF.get(kind)
+    if type_ is None:
         raise ArtifactError(f"the frame's type is {kind}, expected 1 to 9")
-    if flags & ~_COLUMN_MAJOR or reserved:
+    if flags > _COLUMN_MAJOR or reserved:
         raise ArtifactError(f"the frame's flags are {flags:#x} and its reserved bits {reserved:#x}, both unknown")
     if size > MAX_PAYLOAD:
         raise ArtifactError(f"the frame announces {size} bytes, at most {MAX_PAYLOAD} are allowed")
-    return FrameType(kind), flags, size, request_id
+    return type_, flags, size, request_id
 
 
-def _decode_payload(view: memoryview, flags: int) -> dict[str, Array]:
+def decode_payload(view: memoryview, flags: int) -> dict[str, Array]:
+    """Return the tensors of a payload; ArtifactError if it is malformed."""
     if len(view) < 8:
         raise ArtifactError(f"the payload holds {len(view)} bytes, less than its count")
     count, reserved = _COUNT.unpack_from(view)
@@ -305,31 +294,32 @@ def _decode_tensor(view: memoryview, offset: int, flags: int) -> tuple[str, Arra
     if reserved or rank > _MAX_RANK:
         raise ArtifactError(f"tensor {name!r}: rank {rank} (at most {_MAX_RANK}), reserved bits {reserved:#x}")
     offset = _skip_padding(view, offset + length + 4)
-    shape = struct.unpack_from(f"<{rank}Q", view, offset)
-    (size,) = _U64.unpack_from(view, offset + 8 * rank)
+    *dims, size = _DIMS[rank].unpack_from(view, offset)
+    shape = tuple(dims)
     offset += 8 * rank + 8
     if size > len(view) - offset:
         raise ArtifactError(f"tensor {name!r}: {size} bytes of data announced, {len(view) - offset} are left")
-    if prod(d or 1 for d in shape) > _MAX_ELEMENTS:
+    count = prod(shape)
+    if (count or prod([d or 1 for d in shape])) > _MAX_ELEMENTS:
         raise ArtifactError(f"tensor {name!r}: shape {shape} is too large")
     data = view[offset : offset + size]
     order = "F" if flags & _COLUMN_MAJOR and rank > 1 else "C"
-    array = _decode_data(name, code, shape, data, order)
+    array = _decode_data(name, code, shape, count, data, order)
     return name, array, _skip_padding(view, offset + size)
 
 
-def _decode_data(name: str, code: int, shape: tuple[int, ...], data: memoryview, order: Any) -> Array:
+def _decode_data(name: str, code: int, shape: tuple[int, ...], count: int, data: memoryview, order: Any) -> Array:
     if code == _STRING:
-        flat = np.empty(prod(shape) if 4 * prod(shape) <= len(data) else 0, object)
-        if 4 * prod(shape) > len(data):
-            raise ArtifactError(f"tensor {name!r}: {len(data)} bytes cannot hold {prod(shape)} strings")
+        if 4 * count > len(data):
+            raise ArtifactError(f"tensor {name!r}: {len(data)} bytes cannot hold {count} strings")
+        flat = np.empty(count, object)
         flat[:] = list(_decode_strings(name, len(flat), data))
     else:
         dtype = _DTYPE_OF.get(code)
         if dtype is None:
             raise ArtifactError(f"tensor {name!r}: dtype code {code} is unknown here", hint="bfloat16 (11) lives in ONNX graphs only")
-        if prod(shape) * dtype.itemsize != len(data):
-            raise ArtifactError(f"tensor {name!r}: shape {shape} of {dtype} needs {prod(shape) * dtype.itemsize} bytes, not {len(data)}")
+        if count * dtype.itemsize != len(data):
+            raise ArtifactError(f"tensor {name!r}: shape {shape} of {dtype} needs {count * dtype.itemsize} bytes, not {len(data)}")
         if code == _BOOL and len(data) and int(np.frombuffer(data, np.uint8).max()) > 1:
             raise ArtifactError(f"tensor {name!r}: a bool is neither 0 nor 1")
         flat = np.frombuffer(data, dtype)
@@ -337,6 +327,8 @@ def _decode_data(name: str, code: int, shape: tuple[int, ...], data: memoryview,
             flat = flat.astype(dtype.newbyteorder("="))
         elif not flat.flags.aligned:  # only where the caller's buffer starts at an odd address
             flat = flat.copy()
+    if len(shape) == 1:
+        return flat
     array = flat.reshape(shape, order=order)
     return array if order == "C" else np.asarray(array, order="C")
 
@@ -367,119 +359,9 @@ def _text(data: memoryview, what: str) -> str:
 
 
 def _skip_padding(view: memoryview, offset: int) -> int:
+    if not offset & 7 and offset <= len(view):
+        return offset
     end = offset + (-offset & 7)
     if end > len(view) or bytes(view[offset:end]).strip(b"\0"):
         raise ArtifactError("padding is cut off or not zero")
     return end
-
-
-# ---------------------------------------------------------------- sockets
-
-
-def write_frame(
-    sock: socket.socket,
-    kind: FrameType,
-    tensors: Mapping[str, Any] | None = None,
-    *,
-    request_id: int = 0,
-    deadline: Deadline | None = None,
-    wake: int | None = None,
-) -> None:
-    """Send one frame; as `encode_parts` and `write_parts`."""
-    write_parts(sock, encode_parts(kind, tensors, request_id=request_id), deadline=deadline, wake=wake)
-
-
-def write_parts(sock: socket.socket, parts: list[Any], *, deadline: Deadline | None = None, wake: int | None = None) -> None:
-    """Send the buffers of one frame over a blocking socket.
-
-    Raises
-    ------
-    BridgeError
-        If the link broke; the other side cannot have read the whole frame.
-    BridgeTimeoutError, CancelledError
-        If the deadline ended it; part of the frame may have been sent, so the link is of no more use.
-    """
-    if sum(map(len, parts)) < _JOIN_BELOW:
-        parts = [b"".join(parts)]
-    try:
-        for part in parts:
-            if deadline is None:
-                sock.sendall(part)
-            else:
-                _send_until(sock, memoryview(part), deadline, wake)
-    except OSError as exc:
-        if isinstance(exc, BridgeError):
-            raise
-        raise LinkError(f"the link broke while sending: {exc}") from exc
-
-
-def _send_until(sock: socket.socket, part: memoryview, deadline: Deadline, wake: int | None) -> None:
-    while len(part):
-        try:
-            part = part[sock.send(part, socket.MSG_DONTWAIT) :]
-        except BlockingIOError:
-            _wait(sock, select.POLLOUT, deadline, wake)
-
-
-def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: int | None = None) -> Frame:
-    """Receive one frame from a blocking socket.
-
-    Parameters
-    ----------
-    sock : socket
-        A blocking socket.
-    deadline : Deadline, optional
-        Ends the wait.
-    wake : int, optional
-        A file descriptor; when it becomes readable the deadline is looked at again.
-
-    Raises
-    ------
-    BridgeError
-        If the link ended or what came is not a frame.
-    BridgeTimeoutError, CancelledError
-        If the deadline ended it; a later read goes on only if nothing of the frame had come.
-    """
-    header = read_exactly(sock, _HEADER.size, deadline=deadline, wake=wake)
-    try:
-        kind, flags, size, request_id = _decode_header(header)
-        payload = read_exactly(sock, size, deadline=deadline, wake=wake)
-        return Frame(kind, request_id, _decode_payload(payload, flags))
-    except ArtifactError as exc:
-        raise BridgeError(f"the other side sent a malformed frame: {exc.message}") from exc
-
-
-def read_exactly(sock: socket.socket, size: int, *, deadline: Deadline | None = None, wake: int | None = None) -> memoryview:
-    """Receive `size` bytes into fresh memory; raises as `read_frame`."""
-    view = np.empty(size, np.uint8).data  # aligned, and not touched before it is filled
-    got = 0
-    try:
-        while got < size:
-            if deadline is not None:
-                _wait(sock, select.POLLIN, deadline, wake)
-            n = sock.recv_into(view[got:])
-            if n == 0:
-                raise LinkError("the other side closed the link" + (" inside a frame" if got else ""))
-            got += n
-    except OSError as exc:
-        if isinstance(exc, BridgeError):
-            raise
-        raise LinkError(f"the link broke while receiving: {exc}") from exc
-    return view
-
-
-def _wait(sock: socket.socket, event: int, deadline: Deadline, wake: int | None) -> None:
-    """Return when the socket is ready; raise what the deadline says when it ends first."""
-    poller = select.poll()
-    poller.register(sock, event)
-    if wake is not None:
-        poller.register(wake, select.POLLIN)
-    own = sock.fileno()
-    while True:
-        deadline.check()
-        left = deadline.remaining_s()
-        ready = poller.poll(None if left is None else max(0.0, left) * 1000 + 1)
-        if any(fd == own for fd, _ in ready):
-            return
-        if ready and wake is not None and not deadline.cancelled:
-            os.read(wake, 4096)  # a late wake of an earlier call

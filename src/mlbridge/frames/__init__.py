@@ -1,0 +1,25 @@
+"""The frame codec: named arrays to bytes and back, for workers in any language and for golden samples.
+
+Rooms: `codec` (one frame as bytes) · `links` (frames over sockets, with deadlines). The byte layout and the meaning of
+each frame are in `proto/FRAMES.md`; `proto/vectors/` holds frames that every language reads in its tests. Not here:
+processes (`workers`). Called by `workers`, `package` and the runtimes.
+
+Files and buffers that are malformed raise ArtifactError; the same bytes from a socket raise BridgeError.
+"""
+
+from .codec import FRAME_VERSION, MAX_PAYLOAD, Frame, FrameType, decode_frame, encode_frame, encode_parts
+from .links import LinkError, read_frame, write_frame, write_parts
+
+__all__ = [
+    "FRAME_VERSION",
+    "MAX_PAYLOAD",
+    "Frame",
+    "FrameType",
+    "LinkError",
+    "decode_frame",
+    "encode_frame",
+    "encode_parts",
+    "read_frame",
+    "write_frame",
+    "write_parts",
+]
