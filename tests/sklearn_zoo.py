@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
-_COUNTS = {"MultinomialNB", "ComplementNB", "CategoricalNB", "NMF", "MiniBatchNMF", "LatentDirichletAllocation", "AdditiveChi2Sampler", "TfidfTransformer"}
+_COUNTS = {
+    "MultinomialNB",
+    "ComplementNB",
+    "CategoricalNB",
+    "NMF",
+    "MiniBatchNMF",
+    "LatentDirichletAllocation",
+    "AdditiveChi2Sampler",
+    "TfidfTransformer",
+}
 _POSITIVE = {"GammaRegressor", "PoissonRegressor", "TweedieRegressor"}
 _SEVERAL_TARGETS = {
     "MultiOutputRegressor", "MultiTaskElasticNet", "MultiTaskElasticNetCV", "MultiTaskLasso", "MultiTaskLassoCV", "RegressorChain",
@@ -60,8 +69,18 @@ def _make(name: str) -> tuple[Any, Any]:
         return model.fit(x, y), x
     if name in _POSITIVE:
         return model.fit(x, np.exp(target / 4)), x
-    supervised = hasattr(model, "predict") or name in ("NeighborhoodComponentsAnalysis", "PLSSVD", "TargetEncoder") or name.startswith("Select")
-    if name in ("NeighborhoodComponentsAnalysis", "SelectFdr", "SelectFpr", "SelectFwe", "SelectKBest", "SelectPercentile", "GenericUnivariateSelect"):
+    supervised = (
+        hasattr(model, "predict") or name in ("NeighborhoodComponentsAnalysis", "PLSSVD", "TargetEncoder") or name.startswith("Select")
+    )
+    if name in (
+        "NeighborhoodComponentsAnalysis",
+        "SelectFdr",
+        "SelectFpr",
+        "SelectFwe",
+        "SelectKBest",
+        "SelectPercentile",
+        "GenericUnivariateSelect",
+    ):
         return model.fit(x, y), x
     return model.fit(x, target) if supervised else model.fit(x), x
 
@@ -109,7 +128,15 @@ def _special(name: str, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> tup
     from sklearn.isotonic import IsotonicRegression
     from sklearn.metrics.pairwise import rbf_kernel
     from sklearn.pipeline import FeatureUnion, Pipeline
-    from sklearn.preprocessing import KernelCenterer, LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
+    from sklearn.preprocessing import (
+        KernelCenterer,
+        LabelBinarizer,
+        LabelEncoder,
+        OneHotEncoder,
+        OrdinalEncoder,
+        StandardScaler,
+        TargetEncoder,
+    )
     from sklearn.tree import DecisionTreeClassifier
 
     clf, reg = lin.LogisticRegression(max_iter=500), lin.Ridge()

@@ -7,27 +7,15 @@ import random
 import numpy as np
 import pytest
 import sklearn_zoo as zoo
+from sklearn_check import FRAMEWORK, session
 
 from mlbridge.conversion.verification import verify
 from mlbridge.errors import ConversionError, SignatureError
-from mlbridge.frameworks.sklearn import SklearnFramework
 from mlbridge.frameworks.sklearn.refused import NO_SIGNATURE, REFUSED
 
-FRAMEWORK = SklearnFramework()
 NAMES = zoo.names()
 SAMPLE = set(random.Random(0).sample(NAMES, 40))
 TOLERANCE = 1e-9
-
-
-def _session(path):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True))
 
 
 def outcome(model, sample, folder):
@@ -50,7 +38,7 @@ def outcome(model, sample, folder):
             assert answers[spec.name].dtype == (object if spec.dtype == "string" else spec.dtype)
             assert answers[spec.name].ndim == len(spec.shape)
         return "refused", None
-    report = verify(native, _session(path), signature, feeds, tolerance=TOLERANCE)
+    report = verify(native, session(path), signature, feeds, tolerance=TOLERANCE)
     return "verified" if report.verified else "wrong", report
 
 

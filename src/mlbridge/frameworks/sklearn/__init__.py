@@ -53,6 +53,18 @@ class SklearnFramework:
 
         return probe(model, signature, seed)
 
+    def tolerance(self, model: object, /, *, signature: Signature) -> float:
+        """Return the largest relative error a right conversion of this model may show."""
+        from .probing import tolerance
+
+        return tolerance(model, signature)
+
+    def coverage(self, model: object, rows: Mapping[str, Array], /, *, signature: Signature) -> float | None:
+        """Return the share of reachable tree nodes that rows test on both sides, or None."""
+        from .probing import coverage
+
+        return coverage(model, dict(rows), signature)
+
     def convert(self, model: object, folder: Path, /, *, signature: Signature, **options: Any) -> Path:
         """Write an ONNX file that emits exactly the signature's outputs, or raise ConversionError."""
         from .conversion import convert

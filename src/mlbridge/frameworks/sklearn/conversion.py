@@ -74,7 +74,7 @@ def _emit_outputs(e: Emitter, model: Any, frame: Frame, signature: Signature) ->
             out = e.transform(model, frame)
             if spec.dtype == "string":
                 raise ConversionError("the transformer answers text, which has no missing value in ONNX", hint="use via='native'")
-            value = e.matrix(out, spec.dtype)
+            value = e.matrix(out, spec.dtype) if len(spec.shape) == 2 else e.flat(e.matrix(out, spec.dtype))
         else:
             method = "score_samples" if kind == "density" else _METHOD[name]
             value = _target(e, e.call(model, method, frame), at, spec, targets)

@@ -14,6 +14,7 @@ from ...signature import ROWS, Column, Field, Signature, TensorSpec, blocks
 from .answers import ask, output_specs, quiet
 from .emitter import class_name
 from .native import TableMaker, column_names, is_text_model, on_line
+from .refused import NO_SIGNATURE
 from .tracing import column_of, trace
 
 __all__ = ["infer", "reads_float32"]
@@ -44,6 +45,8 @@ def infer(model: Any, sample: Any = None) -> Signature:
     from sklearn.exceptions import NotFittedError
 
     names = column_names(model)
+    if class_name(model) in NO_SIGNATURE:
+        raise SignatureError(f"{type(model).__name__} {NO_SIGNATURE[class_name(model)]}", hint="put it before mlbridge, in your own code")
     try:
         if names is None:
             return _infer_array(model, sample)
@@ -115,7 +118,7 @@ def _array_rows(model: Any, sample: Any) -> np.ndarray:
 def _first_answer(model: Any, x: Any) -> dict[str, np.ndarray]:
     try:
         return ask(model, x)
-    except (ValueError, TypeError, IndexError, KeyError) as exc:
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError) as exc:
         from sklearn.exceptions import NotFittedError
 
         if isinstance(exc, NotFittedError):

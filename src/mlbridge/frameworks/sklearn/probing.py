@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...signature import Signature, TensorSpec
-from ..trees import path_rows
+from ..trees import node_coverage, path_rows
+from .answers import quiet
 from .emitter import class_name
-from .native import column_names
+from .native import TableMaker, column_names
+from .tracing import trace
 from .tree_models import Ensemble, forest_of
 
-__all__ = ["own_trees", "probe"]
+__all__ = ["coverage", "own_trees", "probe", "tolerance"]
 
 _RANDOM = 48
 
@@ -23,33 +25,40 @@ def probe(model: Any, signature: Signature, seed: int) -> dict[str, np.ndarray]:
     if any(s.dtype == "string" for s in signature.inputs):
         return {}
     rng = np.random.default_rng(seed)
-    low, high = _ranges(model, signature)
-    feeds = {s.name: _random(s, rng, low[s.name], high[s.name]) for s in signature.inputs}
+    bounds = _bounds(model, signature)
+    feeds = {s.name: _random(s, rng, bounds[s.name]) for s in signature.inputs}
     rows = [feeds]
     for spec in signature.inputs:
-        for part in _one_column_changed(spec, feeds, rng, low[spec.name], high[spec.name]):
-            rows.append(part)
+        rows += list(_one_column_changed(spec, feeds, rng, bounds[spec.name]))
     rows += _paths(model, signature, feeds, seed)
     return {s.name: np.ascontiguousarray(np.concatenate([r[s.name] for r in rows])) for s in signature.inputs}
+
+
+class Bounds(NamedTuple):
+    """What one column held in training: least, greatest, or the few numbers an encoder knows."""
+
+    low: float
+    high: float
+    known: np.ndarray | None = None
+    closed: bool = False  # the source refuses other numbers
 
 
 # ---------------------------------------------------------------- ranges
 
 
-def _ranges(model: Any, signature: Signature) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the least and greatest training value of each column of each block, as far as the model remembers."""
+def _bounds(model: Any, signature: Signature) -> dict[str, list[Bounds]]:
+    """Return the bounds of each column of each block, as far as the model remembers."""
     names = column_names(model)
-    width = len(names) if names is not None else None
+    width = len(names) if names is not None else _array_width(signature)
     found: dict[int, tuple[float, float]] = {}
-    _remember(model, list(range(width if width is not None else _array_width(signature))), found, 0)
-    low, high = {}, {}
+    _remember(model, list(range(width)), found, 0)
+    known = _known(model, width)
+    out = {}
     for spec in signature.inputs:
         count = int(spec.shape[1] or 1) if len(spec.shape) > 1 else 1  # type: ignore[arg-type]
         positions = [names.index(c.name) for c in spec.columns] if names is not None else list(range(count))
-        bounds = [found.get(p, (-3.0, 3.0)) for p in positions]
-        low[spec.name] = np.array([b[0] for b in bounds])
-        high[spec.name] = np.array([b[1] for b in bounds])
-    return low, high
+        out[spec.name] = [Bounds(*found.get(p, (-3.0, 3.0)), *known.get(p, (None, False))) for p in positions]
+    return out
 
 
 def _array_width(signature: Signature) -> int:
@@ -85,6 +94,20 @@ def _remember(est: Any, columns: list[int], found: dict[int, tuple[float, float]
     return None
 
 
+def _known(model: Any, width: int) -> dict[int, tuple[np.ndarray, bool]]:
+    """Return the numbers encoders know for each input column, and whether they refuse others."""
+    if class_name(model) in ("LabelEncoder", "LabelBinarizer"):
+        return {0: (np.asarray(model.classes_, dtype=np.float64), True)}
+    out = {}
+    for i, use in enumerate(trace(model, width)):
+        for encoder, at in use.encoders:
+            values = encoder.categories_[at]
+            if values.dtype.kind in "iuf":
+                closed = getattr(encoder, "handle_unknown", "ignore") == "error"
+                out[i] = np.array([v for v in values.tolist() if v == v], dtype=np.float64), closed
+    return out
+
+
 def _own_range(est: Any, width: int) -> tuple[np.ndarray, np.ndarray] | None:
     if all(hasattr(est, a) for a in ("data_min_", "data_max_")):
         return est.data_min_, est.data_max_
@@ -115,17 +138,20 @@ def _whole(spec: TensorSpec) -> bool:
     return len(spec.shape) > 1
 
 
-def _random(spec: TensorSpec, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _random(spec: TensorSpec, rng: np.random.Generator, bounds: list[Bounds]) -> np.ndarray:
     if spec.categorical:
         return np.stack([rng.integers(0, len(c.categories or ()), _RANDOM) for c in spec.columns], axis=1).astype(np.int32)
-    values = (low + (high - low) * rng.random((_RANDOM, len(low)))).astype(spec.dtype)
+    columns = [b.low + (b.high - b.low) * rng.random(_RANDOM) if b.known is None else rng.choice(b.known, _RANDOM) for b in bounds]
+    values = np.stack(columns, axis=1).astype(spec.dtype)
     return values if _whole(spec) else values[:, 0]
 
 
-def _one_column_changed(spec: TensorSpec, feeds: dict, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Iterator[dict]:
+def _one_column_changed(spec: TensorSpec, feeds: dict, rng: np.random.Generator, bounds: list[Bounds]) -> Iterator[dict]:
     """Yield rows that hold a column's special values: all levels, or least, greatest, 10x beyond, zero, missing."""
-    for j in range(len(low)):
-        values = _specials(spec, j, float(low[j]), float(high[j]))
+    for j, b in enumerate(bounds):
+        values = _specials(spec, j, b)
+        if not values:
+            continue
         part = {k: v[rng.integers(0, _RANDOM, len(values))] for k, v in feeds.items()}
         if _whole(spec):
             part[spec.name][:, j] = values
@@ -134,14 +160,17 @@ def _one_column_changed(spec: TensorSpec, feeds: dict, rng: np.random.Generator,
         yield part
 
 
-def _specials(spec: TensorSpec, j: int, low: float, high: float) -> list:
+def _specials(spec: TensorSpec, j: int, b: Bounds) -> list:
+    missing = [np.nan] if spec.missing == "allow" else []
     if spec.categorical:
         column = spec.columns[j]
         levels: list = list(range(len(column.categories or ())))
-        return levels + ([-1] if spec.missing == "allow" else []) + ([len(levels)] if column.unknown == "keep" else [])
-    span = high - low
-    beyond = [0.0, high + 9 * span] if low >= 0 else [0.0, low - 9 * span, high + 9 * span]
-    return [low, high, *beyond] + ([np.nan] if spec.missing == "allow" else [])
+        return levels + ([-1] if missing else []) + ([len(levels)] if column.unknown == "keep" else [])
+    if b.known is not None:
+        return b.known.tolist() + ([] if b.closed or not len(b.known) else [float(b.known.max()) + 1.5]) + missing
+    span = b.high - b.low
+    beyond = [0.0, b.high + 9 * span] if b.low >= 0 else [0.0, b.low - 9 * span, b.high + 9 * span]
+    return [b.low, b.high, *beyond, *missing]
 
 
 # ---------------------------------------------------------------- trees
@@ -185,3 +214,31 @@ def _places(signature: Signature, names: list[str] | None) -> list[tuple[str, in
         return [(spec.name, i) for i in range(int(spec.shape[1] or 0))]  # type: ignore[arg-type]
     at = {c.name: (s.name, i) for s in signature.inputs for i, c in enumerate(s.columns) if not s.categorical}
     return [at[n] for n in names] if all(n in at for n in names) else None
+
+
+def tolerance(model: Any, signature: Signature) -> float:
+    """Return the largest relative error of a right conversion: 1e-12 per hundred trees, else 1e-9; 1e-4 where answers are float32."""
+    if any(s.dtype == "float32" for s in signature.outputs):
+        return 1e-4
+    found = own_trees(model)
+    if found is None or class_name(found[0]) == "IsolationForest":  # an isolation score is a power of the sum, less an offset
+        return 1e-9
+    return 1e-12 * max(1.0, len(found[1].trees) / 100)
+
+
+def coverage(model: Any, rows: dict[str, np.ndarray], signature: Signature) -> float | None:
+    """Return the share of reachable tree nodes whose branches the rows take; None without trees of its own."""
+    if (found := own_trees(model)) is None:
+        return None
+    est, forest = found
+    names = column_names(model)
+    if getattr(est, "_preprocessor", None) is not None:
+        with quiet():
+            x = np.asarray(est._preprocessor.transform(TableMaker(model, signature)(rows)), dtype=np.float64)
+        return node_coverage(forest.trees, x, missing=np.isnan(x).any(axis=0))
+    places = _places(signature, names)
+    if places is None:
+        return None
+    x = np.stack([rows[block][:, i] for block, i in places], axis=1)
+    missing = np.array([signature.input(block).missing == "allow" for block, _ in places])
+    return node_coverage(forest.trees, x, dtype=signature.input(places[0][0]).dtype, missing=missing)

@@ -271,9 +271,10 @@ def piecewise(e: Emitter, x: str, function: Any, low: float, high: float, pieces
 
     edges = np.linspace(low, high, pieces + 1)
     width = edges[1] - edges[0]
-    coefs = np.stack(
-        [chebyshev.cheb2poly(chebyshev.chebinterpolate(lambda t, a=a: function(a + (t + 1) * width / 2), degree)) for a in edges[:-1]]
-    )
+    coefs = np.zeros((pieces, degree + 1))
+    for i, edge in enumerate(edges[:-1]):
+        fit = chebyshev.cheb2poly(chebyshev.chebinterpolate(lambda t, edge=edge: function(edge + (t + 1) * width / 2), degree))
+        coefs[i, : len(fit)] = fit
     at = e.op("Div", e.op("Sub", x, low), float(width))
     piece = e.op("Max", e.op("Min", e.op("Floor", at), float(pieces - 1)), 0.0)
     t = e.op("Sub", e.op("Mul", e.op("Sub", at, piece), 2.0), 1.0)
