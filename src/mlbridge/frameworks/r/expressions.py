@@ -6,6 +6,7 @@ looked up in a table of ours.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -117,9 +118,12 @@ class Evaluator:
         finally:
             self._depth -= 1
 
-    def _symbol(self, name: str) -> Any:
+    def _symbol(self, name: str, *, as_factor: bool = False) -> Any:
         if name in self.scope:
-            return self.scope[name]
+            value = self.scope[name]
+            if isinstance(value, Factor) and value.numbers and not as_factor:
+                return Numeric(look_up(self.ar, value, np.array([float(v) for v in value.levels])))
+            return value
         if name in CONSTANTS:
             return CONSTANTS[name]
         raise refuse(f"a variable {name!r} that is neither a column nor a constant")
@@ -131,10 +135,14 @@ class Evaluator:
         if name in ("relevel", "C", "droplevels") and len(node.value) > 1:
             return self._fn_factor([self._eval(node.value[1])], {})  # the levels' order and contrasts come from the file
         for tag, arg in zip(node.tags[1:] if node.tags else [None] * (len(node.value) - 1), node.value[1:]):
-            if tag:
-                named[tag] = self._eval(arg)
+            if name in FACTOR_CALLS and isinstance(arg, RObject) and arg.kind == "symbol":
+                value = self._symbol(arg.value, as_factor=True)
             else:
-                args.append(self._eval(arg))
+                value = self._eval(arg)
+            if tag:
+                named[tag] = value
+            else:
+                args.append(value)
         if method is not None:
             return method(args, named)
         if name in _TRANSPARENT and args:
@@ -383,7 +391,7 @@ def _interval_names(breaks: np.ndarray, digits: int, right: bool, lowest: bool) 
         if len(set(texts)) == len(texts):
             break
     opening, closing = ("(", "]") if right else ("[", ")")
-    names = [f"{opening}{a},{b}{closing}" for a, b in zip(texts, texts[1:])]
+    names = [f"{opening}{a},{b}{closing}" for a, b in itertools.pairwise(texts)]
     if lowest and right:
         names[0] = "[" + names[0][1:]
     elif lowest:

@@ -71,6 +71,10 @@ class Family:
         """Return smallest and largest training values of numeric columns, where the file holds them."""
         return {}
 
+    def choices(self) -> Mapping[str, tuple[float, ...]]:
+        """Return the only values that some numeric columns may hold."""
+        return {}
+
     def option(self, name: str, allowed: Sequence[str], default: str) -> str:
         """Return an option that is one of a few words."""
         return one_of(self.options.get(name, default), allowed, name)
@@ -121,12 +125,16 @@ def level_values(levels: Sequence[str]) -> list[Any]:
 
 def grid(family: Family, signature: Signature, seed: int, rows: int) -> dict[str, np.ndarray]:
     """Make rows over every level, missing values, and numbers in and beyond their ranges."""
-    rng, ranges = np.random.default_rng(seed), family.ranges()
+    rng, ranges, choices = np.random.default_rng(seed), family.ranges(), family.choices()
     feeds = {}
     for spec in signature.inputs:
         block = np.zeros((rows, len(spec.columns)))
         for j, column in enumerate(spec.columns):
-            block[:, j] = _column_probes(column, spec.missing == "allow", ranges.get(column.name), rows, rng)
+            may_miss, few = spec.missing == "allow", choices.get(column.name)
+            if few is not None:
+                block[:, j] = rng.permutation(np.resize(np.array([*few, *([np.nan] if may_miss else [])]), rows))
+            else:
+                block[:, j] = _column_probes(column, may_miss, ranges.get(column.name), rows, rng)
         feeds[spec.name] = np.ascontiguousarray(block.astype(spec.dtype))
     return feeds
 

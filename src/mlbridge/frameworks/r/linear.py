@@ -59,6 +59,9 @@ class Lm(Family):
     def ranges(self) -> Mapping[str, tuple[float, float]]:
         return frame_ranges(self.model, self.frame)
 
+    def choices(self) -> Mapping[str, tuple[float, ...]]:
+        return self.frame.choices()
+
     def outputs(self) -> tuple[TensorSpec, ...]:
         return (prediction_spec(None if self.targets is None else len(self.targets), columns=self.targets or (), missing="allow"),)
 
@@ -117,7 +120,7 @@ def _classes(model: RObject, family: str) -> list:
         return level_values(response.levels)
     if isinstance(response, RObject) and response.kind == "logical":
         return [False, True]
-    if isinstance(response, RObject) and response.kind in ("double", "integer") and not response.dim and not response.levels:
-        if set(np.unique(response.numbers())) <= {0.0, 1.0}:
-            return [0, 1]
+    plain = isinstance(response, RObject) and response.kind in ("double", "integer") and not response.dim and not response.levels
+    if plain and set(np.unique(response.numbers())) <= {0.0, 1.0}:
+        return [0, 1]
     raise refuse("the two classes of the response are not in the file")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArtifactError
-from ...signature import Field
+from ...signature import Column, Field
 from .contrasts import contrast_matrix
 from .expressions import CONSTANTS, FACTOR_CALLS, Evaluator, head
 from .robject import RObject
@@ -149,7 +149,7 @@ class ModelFrame:
         if name in FACTOR_CALLS and arguments and isinstance(arguments[0], RObject) and arguments[0].kind == "symbol":
             raw = arguments[0].value
             if raw not in found and raw not in self._bare() and levels:
-                found[raw] = ("factor", _raw_levels(levels), False)
+                found[raw] = _raw_kind(levels)
             elif raw not in found:
                 found[raw] = ("numeric",)
             return
@@ -161,33 +161,19 @@ class ModelFrame:
 
     def fields(self) -> list[Field]:
         """Describe the raw columns."""
-        numeric_elsewhere = self._used_as_number()
         out = []
         for name, kind in self.raw().items():
-            if kind[0] == "factor" and not (name in numeric_elsewhere and name not in self._bare()):
-                levels = kind[1]
-                if all(isinstance(v, int) for v in levels):
-                    out.append(Field(_int_column(name, levels), "int32", self.missing))  # type: ignore[arg-type]
-                else:
-                    out.append(categorical_field(name, levels, ordered=kind[2], missing=self.missing))
+            if kind[0] == "factor" and all(isinstance(v, int) for v in kind[1]):
+                out.append(Field(Column(name, categories=tuple(sorted(kind[1]))), "int32", self.missing))  # type: ignore[arg-type]
+            elif kind[0] == "factor":
+                out.append(categorical_field(name, kind[1], ordered=kind[2], missing=self.missing))
             else:
                 out.append(numeric_field(name, missing=self.missing))
         return out
 
-    def _used_as_number(self) -> set[str]:
-        """Raw columns that some expression reads as a number."""
-        out: dict[str, tuple] = {}
-        for i in range(len(self.variables)):
-            if i != self.response - 1 and not (isinstance(self.expressions[i], RObject) and self.expressions[i].kind == "symbol"):
-                self._walk_numbers(self.expressions[i], out, 0)
-        return set(out)
-
-    def _walk_numbers(self, node: Any, out: dict[str, tuple], depth: int) -> None:
-        if isinstance(node, RObject) and node.kind == "symbol":
-            out[node.value] = ("numeric",)
-        elif isinstance(node, RObject) and node.kind == "language" and depth < _MAX_DEPTH and head(node) not in FACTOR_CALLS:
-            for argument in node.value[1:]:
-                self._walk_numbers(argument, out, depth + 1)
+    def choices(self) -> dict[str, tuple[float, ...]]:
+        """Return the values of numeric columns that the formula makes factors of, and whose levels are not whole numbers."""
+        return {name: kind[1] for name, kind in self.raw().items() if kind[0] == "numeric" and len(kind) > 1}
 
     # ------------------------------------------------------------ values
 
@@ -300,14 +286,11 @@ def _environment(env: Any) -> dict[str, Any]:
     return out
 
 
-def _raw_levels(levels: tuple[str, ...]) -> tuple:
-    """Levels of a column the formula turns into a factor: whole numbers where all of them are, else text."""
+def _raw_kind(levels: tuple[str, ...]) -> tuple:
+    """What a column was that the formula makes a factor of: whole numbers, other numbers, or text."""
     if all(v.lstrip("-").isdigit() and str(int(v)) == v for v in levels):
-        return tuple(int(v) for v in levels)
-    return levels
-
-
-def _int_column(name: str, levels: tuple) -> Any:
-    from ...signature import Column
-
-    return Column(name, categories=tuple(sorted(levels)))
+        return "factor", tuple(int(v) for v in levels), False
+    try:
+        return "numeric", tuple(float(v) for v in levels)
+    except ValueError:
+        return "factor", levels, False

@@ -35,6 +35,7 @@ class Factor:
     codes: str
     levels: tuple[str, ...]
     ordered: bool = False
+    numbers: bool = False  # a column of whole numbers that the formula makes a factor of: elsewhere it is a number
 
 
 Scope = Mapping[str, Any]  # symbol -> Numeric, Factor or constant
@@ -85,7 +86,7 @@ class _Columns(dict):
         if column.categories is None:
             value: Any = Numeric(raw)
         else:
-            value = Factor(self._graph.cast(raw, "int64"), level_texts(column), column.ordered)
+            value = Factor(self._graph.cast(raw, "int64"), level_texts(column), column.ordered, column.level_type == "int64")
         self[name] = value
         return value
 
