@@ -283,7 +283,7 @@ def test_a_misspelt_option_is_refused():
 
 
 def test_models_with_equal_options_share_a_process_others_do_not():
-    one, two, three = load("Churn"), load("Scores"), load("Scores", heap_mb=128)
+    one, two, three = load("Churn", heap_mb=100), load("Scores", heap_mb=100), load("Scores", heap_mb=128)
     try:
         assert one.pool is two.pool
         assert one.pool is not three.pool

@@ -22,10 +22,9 @@ def right(feeds):
 class Kit(ModelKit):
     function = staticmethod(right)
     session_class = FunctionSession
-    keywords: dict = {}
 
     def open_model(self):
-        return Model(self.session_class(SIGNATURE, self.function, **self.keywords))
+        return Model(self.session_class(SIGNATURE, self.function))
 
     def golden(self):
         return FEEDS, right(FEEDS)

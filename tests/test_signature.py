@@ -86,7 +86,7 @@ def test_several_targets_are_a_matrix():
     ],
 )
 def test_a_wrong_signature_is_refused_in_words(make, words):
-    with pytest.raises(SignatureError, match=".*") as caught:
+    with pytest.raises(SignatureError) as caught:
         make()
     assert words in str(caught.value)
 

@@ -43,9 +43,9 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "pipeline": "mlbridge.pipeline:PipelineRuntime",
     },
     "mlbridge.frameworks": {
-        "sklearn": "mlbridge.frameworks.sklearn:SklearnFramework",
         "xgboost": "mlbridge.frameworks.xgboost:XgboostFramework",
         "lightgbm": "mlbridge.frameworks.lightgbm:LightgbmFramework",
+        "sklearn": "mlbridge.frameworks.sklearn:SklearnFramework",  # after those whose classes derive from its own
         "torch": "mlbridge.frameworks.torch:TorchFramework",
         "tensorflow": "mlbridge.frameworks.tensorflow:TensorflowFramework",
         "r": "mlbridge.frameworks.r:RFramework",

@@ -1,5 +1,7 @@
 """The kit over `python` and `python+worker`: golden values from scikit-learn itself."""
 
+from typing import ClassVar
+
 import joblib
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def fitted():
 class TestPython(ModelKit):
     runtime_module = "mlbridge.runtimes.python"
     library = "sklearn"
-    quirks = {22: "a Python function in this process cannot be interrupted; python+worker: can"}
+    quirks: ClassVar = {22: "a Python function in this process cannot be interrupted; python+worker: can"}
 
     @pytest.fixture(autouse=True)
     def _fit(self, fitted):
@@ -75,6 +77,9 @@ class TestPython(ModelKit):
 
 
 SLOW = """
+import time
+
+
 def run(feeds):
     if float(feeds["x"].reshape(-1)[0]) == 9.0:
         time.sleep(30)
@@ -92,9 +97,6 @@ class TestPythonWorker(ModelKit):
         self.folder = tmp_path
         self.path = tmp_path / "model.joblib"
         joblib.dump(fitted, self.path)
-
-    def device(self):
-        return "python"
 
     def open_model(self):
         return mb.load(f"python+worker:{self.path}", trust="code", sample=X)

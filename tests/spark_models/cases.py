@@ -150,6 +150,13 @@ _add(
     tree_categorical=mixed(lambda m: m.DecisionTreeRegressor(labelCol="uptake", maxDepth=5)),
     forest_categorical=mixed(lambda m: m.RandomForestRegressor(labelCol="uptake", numTrees=8, maxDepth=4, seed=1)),
     boosted_categorical=mixed(lambda m: m.GBTRegressor(labelCol="uptake", maxIter=6, maxDepth=3, seed=1)),
+    tree_indexed=on(
+        ["plant_number", "conc"],
+        lambda m: [
+            m.VectorIndexer(inputCol="features", outputCol="o", maxCategories=12),
+            m.DecisionTreeRegressor(featuresCol="o", labelCol="uptake", maxDepth=3),
+        ],
+    ),
     tree_class_categorical=mixed(lambda m: m.DecisionTreeClassifier(labelCol="high", maxDepth=5)),
     forest_class_categorical=mixed(lambda m: m.RandomForestClassifier(labelCol="high", numTrees=6, maxDepth=4, seed=1)),
 )
@@ -322,6 +329,9 @@ _add(
     credit_logistic=credit(lambda m: [m.LogisticRegression(regParam=0.01), restored(m)], keep="skip"),
     credit_forest=credit(lambda m: m.RandomForestClassifier(numTrees=8, maxDepth=5, seed=1), keep="error"),
 )
+
+# also given to onnxmltools, whose answers are kept beside Spark's
+RIVALS = ("tree-indexed", "glr-poisson")
 
 # stages that raise in Spark for some rows: (data, stages, rows that raise, one a run)
 RAISES: dict[str, tuple] = {

@@ -20,7 +20,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from cases import CASES, RAISES  # noqa: E402
+from cases import CASES, RAISES, RIVALS  # noqa: E402
 
 log = logging.getLogger("fit")
 
@@ -91,6 +91,7 @@ def table(name):
         except ValueError:
             out[key] = values
     if name == "co2":
+        out["plant_number"] = np.unique(out["Plant"], return_inverse=True)[1].astype(float)
         out["high"] = (out["uptake"] > 28).astype(float)
     if name == "cars":
         out["one"], out["lw"] = np.ones(len(rows)), np.log(out["wt"])
@@ -236,6 +237,21 @@ def fit_case(spark, m, name, out):
     (out / name / "expected.json").write_text(json.dumps({"rows": [int(r["_row"]) for r in answers], "outputs": expected}))
     (out / name / "signature.json").write_text(signature.to_json())
     np.savez(out / name / "feeds.npz", **feeds)
+    if name in RIVALS:
+        np.save(out / name / "onnxmltools.npy", rival(spark, model, rows))
+
+
+def rival(spark, model, rows):
+    """Return onnxmltools' answers to the same rows."""
+    import onnxruntime as ort
+    from onnxmltools import convert_sparkml
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    names = [k for k in rows if k != "_row"]
+    converted = convert_sparkml(model, name="rival", initial_types=[(n, FloatTensorType([None, 1])) for n in names], spark_session=spark)
+    session = ort.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {n: np.asarray(rows[n], np.float32)[:, None] for n in names}
+    return dict(zip((o.name for o in session.get_outputs()), session.run(None, feeds)))["prediction"].ravel()
 
 
 def fit_raising(spark, m, name, out):

@@ -132,7 +132,7 @@ class ModelKit:
 
     def test_03_inputs_are_not_modified(self):
         self._skip(3)
-        feeds = {k: np.array(v) for k, v in self.golden()[0].items()}
+        feeds = {k: np.array(v, order="C") for k, v in self.golden()[0].items()}
         before = {k: v.copy() for k, v in feeds.items()}
         self.model().run(feeds)
         for k, v in feeds.items():
@@ -193,14 +193,14 @@ class ModelKit:
         for spec in model.signature.inputs:
             if spec.dtype not in ("float32", "float64"):
                 continue
-            bad = {k: np.array(v) for k, v in feeds.items()}
+            bad = {k: np.array(v, order="C") for k, v in feeds.items()}
             bad[spec.name].reshape(-1)[0] = np.nan
             if spec.missing == "allow":
                 model.run(bad)
             else:
                 with pytest.raises(InputError, match=spec.name if not spec.columns else ".*"):
                     model.run(bad)
-            endless = {k: np.array(v) for k, v in feeds.items()}
+            endless = {k: np.array(v, order="C") for k, v in feeds.items()}
             endless[spec.name].reshape(-1)[0] = np.inf
             assert not any(spec.name in p for p in model.check({spec.name: endless[spec.name]}) if "missing" not in p and "lacks" not in p)
 
