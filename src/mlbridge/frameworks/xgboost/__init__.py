@@ -124,7 +124,7 @@ def _live(model: Any) -> XgboostModel:
     if kind == "Booster":
         return replace(said, estimator=None)
     missing = float("nan") if model.missing is None else float(model.missing)
-    return replace(said, estimator=_CLASSES[str(kind)], missing=missing)
+    return replace(said, estimator=_CLASSES[str(kind)], missing=missing, in_place=said.booster == "dart")
 
 
 # ---------------------------------------------------------------- the signature
@@ -227,6 +227,8 @@ def _estimator_call(model: Any, said: XgboostModel, options: Mapping[str, Any]) 
         keywords = {"iteration_range": span, "validate_features": not bare}
         if said.objective == "multi:softmax":
             return None, model.predict(table, output_margin=True, **keywords)
+        if said.estimator == "classifier" and said.objective == "binary:logitraw":
+            return model.predict(table, output_margin=True, **keywords), None  # predict itself answers labels only
         if said.estimator == "classifier" and conversion.KINDS.get(said.objective) in ("sigmoid", "softmax"):
             return _scores(model.predict_proba(table, **keywords), said), None
         return model.predict(table, **keywords), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,8 @@ KINDS = {
     "survival:aft": "exp",
 }  # objective -> what predict makes of the sum
 
+_TARGETS_AT_ONCE = 64  # leaves kept apart at once, for each row
+
 
 def kind_of(model: XgboostModel) -> str:
     """Return the objective's link, or raise ConversionError for one we do not know."""
@@ -50,13 +53,14 @@ def _base_margin(model: XgboostModel) -> np.ndarray:
     """Return the base score in the space of the sum, computed in float32 as XGBoost does."""
     base, kind = model.base_score.astype(np.float32), kind_of(model)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if kind in ("sigmoid", "logit"):
+        if kind == "sigmoid":
             base = -np.log(np.float32(1) / base - np.float32(1))
         elif kind == "exp":
             base = np.log(base)
     if not np.isfinite(base).all():
         raise ConversionError(f"base_score {model.base_score.tolist()} lies outside what {model.objective} allows")
-    return base.astype(np.float64)
+    # a linear booster adds the first answer's base score to all of them
+    return np.repeat(base[:1], len(base)) if model.booster == "gblinear" else base
 
 
 def _placed(model: XgboostModel, signature: Signature) -> tuple[list[Tree], dict[int, int]]:
@@ -86,11 +90,38 @@ def write(model: XgboostModel, folder: Path, signature: Signature) -> Path:
     if model.booster == "gblinear":
         total = _linear(graph, x, model, signature)
     else:
-        trees, levels = _placed(model, signature)
-        total = add_trees(graph, _bare_codes(graph, x, model, signature), trees, targets=model.groups, levels=levels)
-    total = graph.add("Add", total, graph.const(_base_margin(model)))
+        total = _sum(graph, _bare_codes(graph, x, model, signature), model, signature)
     _answer(graph, model, total)
     return graph.save(folder)
+
+
+def _sum(graph: Graph, x: str, model: XgboostModel, signature: Signature) -> str:
+    """Add the leaves as XGBoost does: one after the other, in float32, from the base score on.
+
+    CumSum adds in order. A few trees at a time bound the memory a row needs, whatever the number of trees.
+    """
+    trees, levels = _placed(model, signature)
+    queues: list[list[Tree]] = [[] for _ in range(model.groups)]
+    base = _base_margin(model)
+    for tree, drop in zip(trees, model.drop):
+        for group in range(model.groups) if tree.target is None else (tree.target,):
+            value = (tree.value[:, [group]] if tree.target is None else tree.value).astype(np.float32)
+            if model.booster == "dart":
+                value = ((value + base[group]) - base[group] if model.in_place else value) * drop
+            queues[group].append(replace(tree, value=value.astype(np.float64), target=group))
+    rows = graph.add("Shape", x, start=0, end=1)
+    shape = graph.add("Concat", rows, graph.const([1, model.groups], "int64"), axis=0)
+    total = graph.add("Expand", graph.const(base[None, None, :]), shape)
+    step = max(1, _TARGETS_AT_ONCE // model.groups)
+    for begin in range(0, max(map(len, queues)), step):
+        part = [q[begin : begin + step] for q in queues]
+        length = max(map(len, part))
+        placed = [replace(t, target=i * model.groups + t.target) for q in part for i, t in enumerate(q)]
+        leaves = graph.cast(add_trees(graph, x, placed, targets=length * model.groups, levels=levels), "float32")
+        leaves = graph.add("Reshape", leaves, graph.add("Concat", rows, graph.const([length, model.groups], "int64"), axis=0))
+        running = graph.add("CumSum", graph.concat([total, leaves]), graph.const(np.int64(1)))
+        total = graph.add("Gather", running, graph.const([length], "int64"), axis=1)
+    return graph.add("Squeeze", total, graph.const([1], "int64"))
 
 
 def _bare_codes(graph: Graph, x: str, model: XgboostModel, signature: Signature) -> str:
@@ -111,23 +142,26 @@ def _linear(graph: Graph, x: str, model: XgboostModel, signature: Signature) -> 
     weights = np.zeros((model.columns, model.groups))
     weights[positions(signature, model.names)] = model.weights[:-1]
     x = graph.add("Where", graph.add("IsNaN", x), graph.const(np.float64(0)), x)  # a missing value adds nothing
-    return graph.add("Add", graph.add("MatMul", x, graph.const(weights)), graph.const(model.weights[-1].astype(np.float64)))
+    bias = model.weights[-1].astype(np.float64) + _base_margin(model)
+    return graph.cast(graph.add("Add", graph.add("MatMul", x, graph.const(weights)), graph.const(bias)), "float32")
 
 
 def _answer(graph: Graph, model: XgboostModel, total: str) -> None:
-    """From the sum, ("rows", groups), to the outputs the signature names; the last steps in float32 as XGBoost takes them."""
+    """From the sum, ("rows", groups) in float32, to the outputs the signature names; links in double, rounded once."""
     names, kind = [s.name for s in graph.signature.outputs], kind_of(model)
+    wide = graph.cast(total, "float64")
     if kind == "softmax":
-        scores = graph.cast(graph.add("Softmax", total, axis=1), "float32")
+        scores = graph.cast(graph.add("Softmax", wide, axis=1), "float32")
         best = graph.add("ArgMax", scores, axis=1, keepdims=0)
         _give(graph, {"label": graph.cast(best, "int32"), "probabilities": scores}, names)
         return
     value = total
-    if kind == "sigmoid":
-        value = graph.add("Sigmoid", total)
+    if kind == "sigmoid":  # step by step as XGBoost: its last bit shows where 1 - p is small
+        power = graph.cast(graph.add("Exp", graph.add("Neg", wide)), "float32")
+        one = graph.const(np.float32(1))
+        value = graph.add("Div", one, graph.add("Add", power, one))
     elif kind == "exp":
-        value = graph.add("Exp", total)
-    value = graph.cast(value, "float32")
+        value = graph.cast(graph.add("Exp", wide), "float32")
     if kind == "step":
         value = graph.cast(graph.add("Greater", value, graph.const(np.float32(0))), "float32")
     if "label" in names:

@@ -44,7 +44,9 @@ class XgboostModel:
     base_score : float32 array, shape (groups,)
         In the answer's space, as stored.
     trees : tuple of Tree
-        `<` goes left; dart's weights are multiplied in.
+        `<` goes left.
+    drop : float32 array, shape (trees,)
+        Dart's weight of each tree; ones otherwise.
     rounds : int array
         Index of the first tree of each boosting round, and the end.
     weights : float32 array, shape (columns + 1, groups), or None
@@ -57,6 +59,8 @@ class XgboostModel:
         The value that stands for a missing one, beside NaN.
     source : bytes
         The file.
+    in_place : bool
+        Whether `predict` goes through the library's in-place prediction, as live estimators do: it rounds dart's sums otherwise.
     """
 
     names: tuple[str, ...] | None
@@ -68,12 +72,14 @@ class XgboostModel:
     booster: str
     base_score: np.ndarray
     trees: tuple[Tree, ...]
+    drop: np.ndarray
     rounds: np.ndarray
     weights: np.ndarray | None
     estimator: str | None
     best_iteration: int | None
     missing: float
     source: bytes
+    in_place: bool = False
 
     def between(self, begin: int, end: int) -> XgboostModel:
         """Return the model of the boosting rounds begin..end-1; an end of 0 is the last."""
@@ -82,7 +88,7 @@ class XgboostModel:
         if not 0 <= begin < end <= last and last:
             raise ConversionError(f"iteration_range {begin, end} lies outside the model's {last} rounds")
         first, stop = int(self.rounds[begin]), int(self.rounds[end])
-        return replace(self, trees=self.trees[first:stop], rounds=self.rounds[begin : end + 1] - first)
+        return replace(self, trees=self.trees[first:stop], drop=self.drop[first:stop], rounds=self.rounds[begin : end + 1] - first)
 
 
 def parse(data: bytes, label: str = "<bytes>") -> XgboostModel:
@@ -132,13 +138,15 @@ def _model(document: Any, source: bytes) -> XgboostModel:
         raise ArtifactError(f"feature names or types do not name {columns} columns")
     inner = booster["gbtree"] if kind == "dart" else booster
     linear = kind == "gblinear"
-    trees, rounds = ((), np.zeros(1, np.int64)) if linear else _trees(inner["model"], booster, columns, groups)
+    trees, drop, rounds = (
+        ((), np.ones(0, np.float32), np.zeros(1, np.int64)) if linear else _trees(inner["model"], booster, columns, groups)
+    )
     weights = _real(booster["model"]["weights"]).reshape(columns + 1, groups) if linear else None
     levels = (None,) * columns if linear else _levels(inner["model"].get("cats") or {}, kinds)
     attributes = learner.get("attributes") or {}
     return XgboostModel(
         names, kinds, levels, columns, groups, str(learner["objective"]["name"]), kind, _base_score(parameters["base_score"], groups),
-        trees, rounds, weights, _estimator(attributes), _best(attributes), float("nan"), source,
+        trees, drop, rounds, weights, _estimator(attributes), _best(attributes), float("nan"), source,
     )  # fmt: skip
 
 
@@ -204,7 +212,9 @@ def _levels(cats: Mapping[str, Any], kinds: tuple[str, ...]) -> tuple[tuple | No
 # ---------------------------------------------------------------- trees
 
 
-def _trees(model: Mapping[str, Any], booster: Mapping[str, Any], columns: int, groups: int) -> tuple[tuple[Tree, ...], np.ndarray]:
+def _trees(
+    model: Mapping[str, Any], booster: Mapping[str, Any], columns: int, groups: int
+) -> tuple[tuple[Tree, ...], np.ndarray, np.ndarray]:
     group = _array(model["tree_info"], np.int64)
     stored = model["trees"]
     if len(group) != len(stored) or (group.size and not (group.min() >= 0 and group.max() < groups)):
@@ -212,7 +222,7 @@ def _trees(model: Mapping[str, Any], booster: Mapping[str, Any], columns: int, g
     weight = _real(booster["weight_drop"]) if "weight_drop" in booster else np.ones(len(stored), np.float32)
     if len(weight) != len(stored):
         raise ArtifactError("weight_drop does not fit the trees")
-    trees = tuple(_tree(t, int(g), float(w), columns, groups) for t, g, w in zip(stored, group, weight))
+    trees = tuple(_tree(t, int(g), columns, groups) for t, g in zip(stored, group))
     if "iteration_indptr" in model:
         rounds = _array(model["iteration_indptr"], np.int64)
     else:
@@ -220,10 +230,10 @@ def _trees(model: Mapping[str, Any], booster: Mapping[str, Any], columns: int, g
         rounds = np.arange(0, len(trees) + step, step)
     if not len(rounds) or rounds[0] != 0 or rounds[-1] != len(trees) or (np.diff(rounds) < 0).any():
         raise ArtifactError("iteration_indptr does not fit the trees")
-    return trees, rounds
+    return trees, weight, rounds
 
 
-def _tree(stored: Mapping[str, Any], group: int, weight: float, columns: int, groups: int) -> Tree:
+def _tree(stored: Mapping[str, Any], group: int, columns: int, groups: int) -> Tree:
     left, right = _array(stored["left_children"], np.int64), _array(stored["right_children"], np.int64)
     split, condition = _array(stored["split_indices"], np.int64), _real(stored["split_conditions"])
     default, n = _array(stored["default_left"], bool), len(left)
@@ -245,7 +255,7 @@ def _tree(stored: Mapping[str, Any], group: int, weight: float, columns: int, gr
     mode = np.where(category[keep], IN, LT).astype(np.uint8)
     return Tree(
         np.where(inner, split[keep], -1), condition[keep].astype(np.float64), np.where(inner, at[left[keep]], 0),
-        np.where(inner, at[np.where(inner, right[keep], 0)], 0), value[keep] * weight, mode, default[keep],
+        np.where(inner, at[np.where(inner, right[keep], 0)], 0), value[keep], mode, default[keep],
         {int(at[i]): m for i, m in members.items() if keep[i]}, target,
     )  # fmt: skip
 
