@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArtifactError, MlbridgeError, UnavailableError
+from ..errors import ArtifactError, InputError, MlbridgeError, UnavailableError
 from . import cache
 from .alarms import call_at
 from .devices import cores
 from .plans import CPU, Plan
 
-__all__ = ["Engine", "engine_failures"]
+__all__ = ["Engine", "engine_failures", "share_threads"]
 
 _LOG = logging.getLogger("mlbridge.executor")
 _LOAD_TIMEOUT_S = 120.0  # constant folding runs operators while loading, where no RunOptions can reach
@@ -146,8 +146,7 @@ def _create(model: bytes | Path, plan: Plan, *, optimised: bool = False, save_to
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what matters is raised; its banners would mix with the caller's output
-    if plan.threads < 0:
-        _share_threads()
+    if _shared:
         options.use_per_session_threads = False
     else:
         options.intra_op_num_threads = plan.threads
@@ -205,12 +204,33 @@ def _load_error(exc: BaseException, plan: Plan) -> MlbridgeError:
     return ArtifactError(f"onnxruntime cannot load the model: {text}", runtime="onnx")
 
 
-@functools.cache
-def _share_threads() -> None:
-    """Make the one thread pool that every session with `threads=-1` shares; once a process, before the first of them."""
+_shared: list[int] = []
+
+
+def share_threads(threads: int | None = None) -> None:
+    """Make every later session of this process use one pool of threads; for processes with many models.
+
+    Sessions made by other code in this process must then set `use_per_session_threads = False` too: onnxruntime
+    allows no mixture.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Default: the cores this process may use.
+
+    Raises
+    ------
+    InputError
+        If the pool exists already with another size.
+    """
     import onnxruntime
 
-    onnxruntime.set_global_thread_pool_sizes(cores(), 1)
+    wanted = threads or cores()
+    if _shared and _shared[0] != wanted:
+        raise InputError(f"the shared pool has {_shared[0]} threads already; it cannot be given {wanted}")
+    if not _shared:
+        onnxruntime.set_global_thread_pool_sizes(wanted, 1)
+        _shared.append(wanted)
 
 
 def _placement(native: Any) -> dict[str, float]:

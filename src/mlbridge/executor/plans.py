@@ -55,7 +55,7 @@ class Plan:
     provider_options : dict
         Handed to the provider as they are.
     threads : int
-        Threads inside one operator; 0 leaves the number to onnxruntime; -1 is the process's shared pool.
+        Threads inside one operator; 0 leaves the number to onnxruntime.
     spinning : bool
         Whether idle threads spin: faster hand-over, a busy core between calls.
     route : {'auto', 'bound', 'inner'}
@@ -92,7 +92,7 @@ class Plan:
         return cls(**data)
 
     def __str__(self) -> str:
-        threads = "shared pool" if self.threads < 0 else f"{self.threads or 'all'} thread{'' if self.threads == 1 else 's'}"
+        threads = f"{self.threads or 'all'} thread{'' if self.threads == 1 else 's'}"
         parts = [self.provider.removesuffix("ExecutionProvider"), threads, "spinning" if self.spinning else "", self.route]
         parts += [f"split {self.chunks}" if self.chunks > 1 else "", f"bucket {self.bucket}" if self.bucket > 1 else ""]
         return " · ".join(p for p in parts if p)

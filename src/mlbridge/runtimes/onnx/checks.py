@@ -198,6 +198,8 @@ def _check_node(node: Any, functions: Mapping[tuple, Any], known: frozenset[str]
 
 
 def _no_nul(name: str, what: str, label: str) -> None:
+    if not isinstance(name, str):
+        raise ArtifactError(f"{label}: the name of {what} is not UTF-8: {name!r}")  # protobuf hands those over as bytes
     if "\0" in name:
         raise ArtifactError(f"{label}: the name of {what} holds a NUL character: {name!r}")
 
@@ -339,6 +341,8 @@ def _location(tensor: Any, label: str) -> tuple[str, int]:
     if tensor.data_location != 1:
         raise ArtifactError(f"{label}: initializer {tensor.name!r} lists a side file but says its data is inside")
     entries = {e.key: e.value for e in tensor.external_data}
+    if not all(isinstance(t, str) for item in entries.items() for t in item):
+        raise ArtifactError(f"{label}: initializer {tensor.name!r} describes its side file in text that is not UTF-8")
     strange = sorted(set(entries) - _EXTERNAL_KEYS)
     if strange or len(entries) != len(tensor.external_data):
         raise ArtifactError(f"{label}: initializer {tensor.name!r} describes its side file with {strange or 'a key twice'}")
