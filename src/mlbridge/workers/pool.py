@@ -71,6 +71,7 @@ class WorkerPool:
         self._changed = threading.Condition(threading.Lock())
         self._slots = [_Slot() for _ in range(workers)]
         self._idle: list[tuple[WorkerProcess, Lane]] = []
+        self._waiting: list[tuple[Callable[[WorkerProcess], bool] | None]] = []  # in the order they came
         self._models: dict[int, dict[str, Any]] = {0: {**load, "model": 0}}
         self._next_model = 1
         self._closed = False
@@ -181,18 +182,21 @@ class WorkerPool:
             check_owner(self._owner)  # before the lock, which a fork may have copied locked
             with self._changed:
                 self._check_open()
-                process, lane = self._idle.pop() if self._idle and fits is None else self._wait_idle(deadline, fits)
+                at_once = self._idle and fits is None and not self._waiting
+                process, lane = self._idle.pop() if at_once else self._wait_idle(deadline, fits)
             if process.alive:
                 return process, lane
             self._lose(process, lane, 0.0)
 
     def _wait_idle(self, deadline: Deadline | None, fits: Callable[[WorkerProcess], bool] | None) -> tuple[WorkerProcess, Lane]:
         forget = None if deadline is None else deadline.on_cancel(self._notify_later)
+        ticket = (fits,)
+        self._waiting.append(ticket)  # first come, first served: a thread in a tight loop must not starve the others
         try:
             while True:
                 self._check_open()
                 for i, (process, _) in enumerate(self._idle):
-                    if fits is None or fits(process):
+                    if next((t for t in self._waiting if t[0] is None or t[0](process)), None) is ticket:
                         return self._idle.pop(i)
                 if self.failed:
                     raise BridgeError(
@@ -205,6 +209,9 @@ class WorkerPool:
                 left = None if deadline is None else deadline.remaining_s()
                 self._changed.wait(None if left is None else max(0.0, left) + 0.001)
         finally:
+            self._waiting = [t for t in self._waiting if t is not ticket]
+            if self._idle:
+                self._changed.notify_all()
             if forget is not None:
                 forget()
 
@@ -220,7 +227,8 @@ class WorkerPool:
         with self._changed:
             if not self._closed and any(slot.process is process for slot in self._slots):
                 self._idle.append((process, lane))
-                self._changed.notify()
+                if self._waiting:
+                    self._changed.notify_all()
                 return
         lane.close()
 

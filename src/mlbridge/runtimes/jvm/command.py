@@ -45,8 +45,9 @@ class JvmOptions:
         The `java` program; default `$JAVA_HOME/bin/java`, else the one on PATH.
     java_options : sequence of str
         More flags of the JVM.
-    concurrency : int, default=2
-        Calls a process runs at once; a session that is not made for it takes turns.
+    concurrency : int, default=1
+        Calls a process runs at once; a session that is not made for it takes turns. When one is killed for
+        not listening past its deadline, the others in that process die with it: hence 1.
     serial_filter : str, optional
         `jdk.serialFilter` of the process; the default lets no class outside java.base be deserialised.
     spark_home : str, optional
@@ -59,7 +60,7 @@ class JvmOptions:
     heap_mb: int = _HEAP_MB
     java: str | None = None
     java_options: tuple[str, ...] = ()
-    concurrency: int = 2
+    concurrency: int = 1
     serial_filter: str | None = None
     spark_home: str | None = None
     start_timeout_s: float = 60.0
