@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from ...errors import ConversionError, SignatureError
 from ...signature import ROWS, Column, Signature, TensorSpec, label_spec, prediction_spec
@@ -16,6 +17,8 @@ from .flow import Answer, Col, Flow
 from .registry import family
 from .schema import Path
 from .stage import Stage
+
+Missing = Literal["refuse", "allow"]
 
 __all__ = ["DEFAULT_NAMES", "output_specs", "run", "write_outputs"]
 
@@ -61,8 +64,8 @@ def _classes(answer: Answer) -> tuple[list, list[str]]:
 
 def output_specs(flow: Flow, path: Path, answer: Answer | None, asked: Sequence[str]) -> tuple[TensorSpec, ...]:
     """Describe the outputs of a model that was run dry."""
-    drops = "allow" if flow.drops else "refuse"
-    unsure = "allow" if flow.drops or any(s.missing == "allow" for s in flow.graph.signature.inputs) else "refuse"
+    drops: Missing = "allow" if flow.drops else "refuse"
+    unsure: Missing = "allow" if flow.drops or any(s.missing == "allow" for s in flow.graph.signature.inputs) else "refuse"
     if answer is None:
         specs = [_transformed(flow, path, unsure)]
     elif answer.task == "classifier":
@@ -87,7 +90,7 @@ def output_specs(flow: Flow, path: Path, answer: Answer | None, asked: Sequence[
     return tuple(specs)
 
 
-def _column_spec(col: Col, name: str, missing: str) -> TensorSpec:
+def _column_spec(col: Col, name: str, missing: Missing) -> TensorSpec:
     if col.levels is not None:
         return TensorSpec(name, "int32", (ROWS,), (Column(name, categories=col.levels),), missing=missing)
     if not col.plain:
@@ -95,7 +98,7 @@ def _column_spec(col: Col, name: str, missing: str) -> TensorSpec:
     return prediction_spec(col.width if col.vector else None, name=name, missing=missing)
 
 
-def _transformed(flow: Flow, path: Path, missing: str) -> TensorSpec:
+def _transformed(flow: Flow, path: Path, missing: Missing) -> TensorSpec:
     columns = [(t, flow.get(t)) for t in path.targets if flow.has(t)]
     if len(columns) == 1:
         name, col = columns[0]

@@ -86,7 +86,10 @@ def bisecting_kmeans(flow: Flow, stage: Stage) -> None:
 def _descend(stage: Stage, nodes: dict[int, Any], root: Any) -> tuple[list[int], list[list[tuple[int, int]]], list[int]]:
     if root not in nodes:
         raise stage.wrong("its root is missing")
-    leaves, paths, inner, todo = [], [], [], [(root, [])]
+    leaves: list[int] = []
+    paths: list[list[tuple[int, int]]] = []
+    inner: list[int] = []
+    todo: list[tuple[int, list[tuple[int, int]]]] = [(root, [])]
     while todo:
         node, path = todo.pop()
         children = nodes[node]["children"]

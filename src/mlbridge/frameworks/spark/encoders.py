@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -247,7 +248,7 @@ def bucketizer(flow: Flow, stage: Stage) -> None:
                 flow.drop(nan)
             else:
                 flow.fail(nan, known=False)
-        texts = tuple(f"{_java_text(a)}, {_java_text(b)}" for a, b in zip(splits[:-1], splits[1:]))
+        texts = tuple(f"{_java_text(a)}, {_java_text(b)}" for a, b in itertools.pairwise(splits))
         flow.put_number(target, index, attr=Attr(target, "nominal", texts, last), codes=g.cast(index, "int64"), nan=False)
 
 

@@ -69,7 +69,8 @@ def _terms(last: int, degree: int, sofar: tuple[int, ...], out: list[tuple[int, 
 
 def _products(flow: Flow, x: str, terms: list[tuple[int, ...]], degree: int) -> str:
     """Multiply up: every term is one of the next lower degree times one feature."""
-    value, place = x, {(i,): i for i in range(1 + max(t[0] for t in terms))}
+    value = x
+    place: dict[tuple[int, ...], int] = {(i,): i for i in range(1 + max(t[0] for t in terms))}
     blocks, at = [x], dict(place)
     offset = len(place)
     for d in range(2, degree + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def _trees(stage: Stage, values: str, weights: np.ndarray | None, classes: int =
     ids = nodes.tree[order]
     bounds = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1], [True])))
     trees = []
-    for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:])):
+    for t, (a, b) in enumerate(itertools.pairwise(bounds)):
         at = order[a:b]
         if not np.array_equal(nodes.id[at], np.arange(b - a)):
             raise stage.wrong(f"the nodes of tree {t} are not numbered from 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from .flow import Flow
@@ -28,10 +29,10 @@ def _layers(stage: Stage) -> list[int]:
 )
 def perceptron(flow: Flow, stage: Stage) -> None:
     layers, weights = _layers(stage), stage.vector(stage.row()["weights"])
-    if len(weights) != sum((a + 1) * b for a, b in zip(layers, layers[1:])):
+    if len(weights) != sum((a + 1) * b for a, b in itertools.pairwise(layers)):
         raise stage.wrong("its weights do not fit its layers")
     value, at = features(flow, stage, layers[0]), 0
-    for i, (n_in, n_out) in enumerate(zip(layers, layers[1:])):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(layers)):
         matrix = weights[at : at + n_in * n_out].reshape(n_in, n_out)  # Spark's (out, in) by columns
         at += n_in * n_out
         value = flow.op("Add", flow.dot(value, matrix), weights[at : at + n_out][None])

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ...errors import SignatureError
 from ...signature import ROWS, Column, Field, TensorSpec, blocks
@@ -55,7 +56,8 @@ def find_path(model: SparkModel, asked: Sequence[str] = ()) -> Path:
         raise SignatureError(f"{model.label}: no stage makes a column")
     last = (predictors or makers)[-1]
     targets = tuple(found[last].makes(stages[last]))
-    wanted, widths = set(targets) | set(asked), {}
+    wanted = set(targets) | set(asked)
+    widths: dict[str, int] = {}
     on_path: list[int] = []
     for i in range(len(stages) - 1, -1, -1):
         makes = found[i].makes(stages[i])
@@ -112,7 +114,7 @@ def input_specs(path: Path, kinds: Mapping[str, tuple[str, int | None]]) -> tupl
     for name, needs in path.needs.items():
         kind, width = _kind(name, needs, kinds, path)
         refuse = any(n.missing == "refuse" for n in needs)
-        missing = "refuse" if refuse else "allow"
+        missing: Literal["refuse", "allow"] = "refuse" if refuse else "allow"
         if kind == "vector" and width is None:
             problems.append(f"column {name!r} is a vector and no stage says how wide")
         elif kind == "vector":
@@ -160,7 +162,7 @@ def _category(name: str, needs: Sequence[Need], said: str) -> Column:
     """Describe a StringIndexer's input; its labels are in the indexer's order."""
     mine = [n for n in needs if n.kind == "category"]
     levels: list = list(dict.fromkeys(v for n in mine for v in n.labels))
-    unknown = "keep" if all(n.unknown == "keep" for n in mine) else "refuse"
+    unknown: Literal["refuse", "keep"] = "keep" if all(n.unknown == "keep" for n in mine) else "refuse"
     if said != "text" and levels and all(_INTEGER.fullmatch(v) and v != "-0" for v in levels):
         levels = [int(v) for v in levels]
     return Column(name, categories=tuple(levels), unknown=unknown)
