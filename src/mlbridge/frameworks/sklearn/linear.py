@@ -37,13 +37,12 @@ def decide_linear(e: Emitter, est: Any, frame: Frame) -> str:
 
 @emits("predict", *_CLASSIFIERS)
 def label_linear(e: Emitter, est: Any, frame: Frame) -> Any:
-    """Emit the class of the greatest decision."""
-    if getattr(est, "_label_binarizer", None) is not None and str(est._label_binarizer.y_type_).startswith("multilabel"):
-        return [
-            e.graph.cast(e.op("Greater", e.column(Frame.of(e.decision(est, frame), len(est.coef_)), i), 0.0), "int64")
-            for i in range(len(est.coef_))
-        ]
-    return label_of_decision(e, e.decision(est, frame), len(est.classes_))
+    """Emit the class of the greatest decision; one code a label for several labels."""
+    decision = e.decision(est, frame)
+    if str(getattr(getattr(est, "_label_binarizer", None), "y_type_", "")).startswith("multilabel"):
+        hits = Frame.of(e.graph.cast(e.op("Greater", decision, 0.0), "float64"), len(est.coef_))
+        return [e.graph.cast(e.flat(e.column(hits, i)), "int64") for i in range(hits.width)]
+    return label_of_decision(e, decision, len(est.classes_))
 
 
 def label_of_decision(e: Emitter, decision: str, classes: int) -> str:

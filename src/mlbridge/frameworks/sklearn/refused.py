@@ -34,6 +34,7 @@ PARTLY: Mapping[str, str] = {
     "GaussianProcessRegressor, GaussianProcessClassifier": "Matern with other nu than 0.5, 1.5, 2.5; kernels of your own",
     "GradientBoostingClassifier, GradientBoostingRegressor": "init=another model",
     "KNeighbors*, RadiusNeighbors*": "metrics beyond euclidean, manhattan, chebyshev, minkowski; weights that are Python code",
+    "KNeighbors* on rows at equal distances": "which of them count is the library's own order: verification fails and the native route answers",
     "QuantileTransformer": "output_distribution='normal'",
     "RadiusNeighborsClassifier": "an outlier label that is none of the classes",
     "SVC, NuSVC": "probability=True: libsvm couples probabilities by an iteration of its own; CalibratedClassifierCV converts",
