@@ -25,8 +25,13 @@ Feeds = Mapping[str, np.ndarray]
 Run = Callable[[Any, "list[str] | None", "Deadline | None"], "dict[str, np.ndarray]"]
 
 _WORTH_A_THREAD_S = 2e-4
+_SHORT_S = 0.02  # a call this short is over before a cancellation could save anything
 _WAITING, _LEADING, _RIDING, _DONE = range(4)
 _FINAL = (BridgeTimeoutError, CancelledError, OverloadedError, ClosedError)  # of the call, not of a request's values
+
+
+def _nobody() -> Hashable:
+    return None
 
 
 class Ticket:
@@ -78,8 +83,9 @@ class Batcher:
         max_rows: int = 1024,
         on_batch: Callable[[int, int, int], None] | None = None,
     ) -> None:
-        self._run, self._batched, self._max_queue, self._max_rows = run, batched, max_queue, max_rows
+        self._run, self._batched, self._max_queue = run, batched, max_queue
         self._concurrency, self._cores, self._on_batch = concurrency, cores, on_batch
+        self.max_rows = max_rows
         self.timing = Timing()
         self._lock = threading.Lock()
         self._active = 0
@@ -110,8 +116,8 @@ class Batcher:
         rows: int | None,
         names: list[str] | None = None,
         deadline: Deadline | None = None,
-        client: Hashable = None,
-        on_wait: Callable[[Deadline], None] | None = None,
+        client: Callable[[], Hashable] = _nobody,
+        tie: Callable[[Deadline], None] | None = None,
     ) -> tuple[dict[str, np.ndarray], int]:
         """Run a request, alone or in company.
 
@@ -119,10 +125,10 @@ class Batcher:
         ----------
         feeds, rows, names, deadline
             What to run, its rows (None where rows are not independent), the outputs, when to give up.
-        client : hashable
-            Who asks: clients share the queue fairly.
-        on_wait : callable, optional
-            Called with the deadline just before waiting, to tie it to the caller's cancellation.
+        client : callable
+            Tells who asks, where it matters: clients share the queue fairly.
+        tie : callable, optional
+            Called with the deadline where the request waits or runs long, to tie it to the caller's cancellation.
 
         Returns
         -------
@@ -147,11 +153,14 @@ class Batcher:
                 ticket = None
             else:
                 deadline = deadline or Deadline()
-                ticket = self._enqueue(Ticket(feeds, rows, names, deadline, client))
+                ticket = self._enqueue(Ticket(feeds, rows, names, deadline, client()))
         if ticket is None:
+            if tie is not None and not 0 < self.timing.predict_s(rows or 1) < _SHORT_S:
+                deadline = deadline or Deadline()
+                tie(deadline)
             return self._alone(feeds, rows, names, deadline), 0
-        if on_wait is not None:
-            on_wait(ticket.deadline)  # type: ignore[arg-type]
+        if tie is not None:
+            tie(ticket.deadline)  # type: ignore[arg-type]
         return self._wait(ticket)
 
     def _alone(self, feeds: Feeds, rows: int | None, names: list[str] | None, deadline: Deadline | None) -> dict[str, np.ndarray]:
@@ -262,7 +271,7 @@ class Batcher:
         if first.key is None:
             return batch
         slack = first.deadline.remaining_s() if first.deadline is not None else None
-        budget = self.timing.rows_within(slack, self._max_rows)
+        budget = self.timing.rows_within(slack, self.max_rows)
         while rows < budget and self._waiting:
             added = False
             for client in list(self._queue):
@@ -279,7 +288,7 @@ class Batcher:
                 left = head.deadline.remaining_s() if head.deadline is not None else None
                 if left is not None and (slack is None or left < slack):
                     slack = left
-                    budget = min(budget, max(rows, self.timing.rows_within(slack, self._max_rows)))
+                    budget = min(budget, max(rows, self.timing.rows_within(slack, self.max_rows)))
             if not added:
                 break
         return batch

@@ -1,0 +1,261 @@
+"""gRPC: the service's calls as handlers of grpcio's threaded server, with access, limits, health and reflection.
+
+Messages are parsed in the handlers and not by grpcio, which answers a malformed one with the wrong code.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from ..errors import AccessError, InputError, OverloadedError, StatusCode, UnavailableError
+from ..interfaces import Deadline
+from ..runtimes._proto._pool import POOL
+from ..runtimes.wire import BRIDGE, SERVICE, inference_pb2, mlbridge_pb2
+from .access import TABLE, Access
+from .replies import Reply, inside, refusal
+from .service import Caller, Failed, Service
+
+__all__ = ["Transport"]
+
+_FOREVER_S = 1e9  # grpcio reports an absent deadline as some centuries
+_GRPC_CODE = {code: next(c for c in grpc.StatusCode if c.value[0] == code.value) for code in StatusCode}
+
+
+class _RpcCaller(Caller):
+    __slots__ = ("_context",)
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        self._context = context
+
+    def remaining_s(self) -> float | None:
+        left = self._context.time_remaining()
+        return None if left is None or left > _FOREVER_S else left
+
+    def name(self) -> Hashable:
+        return self._context.peer()
+
+    def tie(self, deadline: Deadline) -> None:
+        if not self._context.add_callback(deadline.cancel):
+            deadline.cancel()
+
+    def header(self, name: str) -> str | None:
+        return next((v for k, v in self._context.invocation_metadata() if k == name and isinstance(v, str)), None)
+
+
+class _Gate(grpc.ServerInterceptor):
+    """Asks the table about every call before any handler sees it."""
+
+    def __init__(self, service: Service, access: Access, max_streams: int) -> None:
+        self._service, self._access = service, access
+        self._streams = threading.BoundedSemaphore(max_streams)
+
+    def intercept_service(self, continuation: Callable, details: Any) -> Any:
+        handler = continuation(details)
+        if handler is None:
+            return None  # grpcio answers UNIMPLEMENTED
+        role = TABLE.get(details.method, "denied")
+        if role != "open":
+            shown = next((v for k, v in details.invocation_metadata if k == "authorization"), None)
+            try:
+                self._access.check(role, shown)
+            except AccessError as exc:
+                return _refuse(refusal(exc))
+            if self._service.draining:
+                return _refuse(refusal(UnavailableError("the server is shutting down")))
+        if handler.request_streaming and role != "open":
+            return self._limited(handler)
+        return handler
+
+    def _limited(self, handler: Any) -> Any:
+        """An open stream holds a thread: only so many are let in."""
+        streams, inner = self._streams, handler.stream_stream
+
+        def run(requests: Iterator, context: grpc.ServicerContext) -> Iterator:
+            if not streams.acquire(blocking=False):
+                _abort(context, refusal(OverloadedError("too many open streams", hint="close one")))
+            try:
+                yield from inner(requests, context)
+            finally:
+                streams.release()
+
+        return grpc.stream_stream_rpc_method_handler(run, handler.request_deserializer, handler.response_serializer)
+
+
+def _refuse(reply: Reply) -> Any:
+    def run(requests: Iterator, context: grpc.ServicerContext) -> Iterator:
+        _abort(context, reply)
+
+    return grpc.stream_stream_rpc_method_handler(run)  # fits calls of every arity: it reads nothing and writes nothing
+
+
+def _abort(context: grpc.ServicerContext, reply: Reply) -> None:
+    context.set_trailing_metadata(reply.metadata())
+    context.abort(_GRPC_CODE[reply.code], reply.text)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """The handlers of both services."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = s = service
+        pb, bridge = inference_pb2, mlbridge_pb2
+        own = {
+            "ServerLive": (pb.ServerLiveRequest, lambda r: pb.ServerLiveResponse(live=True)),
+            "ServerReady": (pb.ServerReadyRequest, lambda r: pb.ServerReadyResponse(ready=s.ready())),
+            "ModelReady": (pb.ModelReadyRequest, lambda r: pb.ModelReadyResponse(ready=s.model_ready(r.name, r.version))),
+            "ServerMetadata": (pb.ServerMetadataRequest, lambda r: s.server_metadata()),
+            "ModelMetadata": (pb.ModelMetadataRequest, lambda r: s.model_metadata(r.name, r.version)),
+            "ModelConfig": (pb.ModelConfigRequest, lambda r: s.model_config(r.name, r.version)),
+            "ModelStatistics": (pb.ModelStatisticsRequest, lambda r: s.statistics(r.name, r.version)),
+            "RepositoryIndex": (pb.RepositoryIndexRequest, lambda r: s.repository_index(r.ready)),
+            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, s.repository_load),
+            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, s.repository_unload),
+        }
+        self._methods = {f"/{SERVICE}/{n}": _unary(kind, answer) for n, (kind, answer) in own.items()}
+        self._methods[f"/{SERVICE}/ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer)
+        self._methods[f"/{SERVICE}/ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream)
+        self._methods[f"/{BRIDGE}/Describe"] = _unary(bridge.DescribeRequest, lambda r: s.describe(r.name, r.version))
+
+    def service(self, details: Any) -> Any:
+        return self._methods.get(details.method)
+
+    def _infer(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            request = inference_pb2.ModelInferRequest.FromString(data)
+            return self._service.infer(request, _RpcCaller(context)).SerializeToString()
+        except Failed as failed:
+            return _abort(context, failed.reply)  # type: ignore[return-value]
+        except DecodeError:
+            return _abort(context, _malformed())  # type: ignore[return-value]
+        except Exception as exc:  # noqa: BLE001 - a client must never see what grpcio makes of a mistake of ours
+            return _abort(context, inside(exc, "", ""))  # type: ignore[return-value]
+
+    def _stream(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        caller = _RpcCaller(context)
+        closes = caller.header("triton_grpc_error") == "true"
+        for data in messages:
+            answer, wanted = inference_pb2.ModelStreamInferResponse(), ""
+            try:
+                request = inference_pb2.ModelInferRequest.FromString(data)
+                wanted = request.id
+                final = request.parameters["triton_enable_empty_final_response"].bool_param if request.parameters else False
+                answer.infer_response.CopyFrom(self._service.infer(request, caller, final=final))
+            except (Failed, DecodeError) as exc:
+                reply = exc.reply if isinstance(exc, Failed) else _malformed()
+                if closes or self._service.draining:
+                    _abort(context, reply)
+                answer.error_message = reply.text
+                answer.infer_response.id = wanted
+            yield answer.SerializeToString()
+
+
+def _malformed() -> Reply:
+    return refusal(InputError("the message is not a well-formed protobuf message of this call"))
+
+
+def _unary(kind: Any, answer: Callable[[Any], Any]) -> Any:
+    def run(data: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return answer(kind.FromString(data)).SerializeToString()
+        except Failed as failed:
+            return _abort(context, failed.reply)  # type: ignore[return-value]
+        except DecodeError:
+            return _abort(context, _malformed())  # type: ignore[return-value]
+        except Exception as exc:
+            if type(exc) is not Exception:  # grpcio's own abort is a bare Exception
+                return _abort(context, inside(exc, "", ""))  # type: ignore[return-value]
+            raise
+
+    return grpc.unary_unary_rpc_method_handler(run)
+
+
+class Transport:
+    """A gRPC listener.
+
+    Parameters
+    ----------
+    service : Service
+        What answers.
+    access : Access
+        Who may.
+    host, port
+        Where; port 0 takes a free one.
+    tls : Tls, optional
+        Keys and certificates.
+    max_message_mib, max_calls, max_streams : int
+        Limits: bytes of a message, calls at once, open streams.
+    """
+
+    def __init__(
+        self, service: Service, access: Access, host: str, port: int, *, tls: Any, max_message_mib: int, max_calls: int, max_streams: int
+    ) -> None:
+        self._service = service
+        self._pool = ThreadPoolExecutor(max_calls + max_streams, thread_name_prefix="mlbridge-grpc")
+        size = max_message_mib << 20
+        options = (
+            ("grpc.max_receive_message_length", size),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+            ("grpc.max_concurrent_streams", max_calls),
+            ("grpc.max_metadata_size", 8 << 10),
+            ("grpc.absolute_max_metadata_size", 16 << 10),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        )
+        self._server = grpc.server(
+            self._pool,
+            handlers=(_Handlers(service),),
+            interceptors=(_Gate(service, access, max_streams),),
+            options=options,
+            maximum_concurrent_rpcs=max_calls + max_streams,
+        )
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        _share(health_pb2.DESCRIPTOR.serialized_pb)
+        names = (SERVICE, BRIDGE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names, pool=POOL), self._server)
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self.port = self._server.add_secure_port(where, _credentials(tls)) if tls else self._server.add_insecure_port(where)
+        except RuntimeError as exc:
+            self._pool.shutdown(wait=False)
+            raise UnavailableError(f"cannot listen on {where}", hint="is another server using the port?") from exc
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def start(self) -> None:
+        """Answer calls."""
+        self._server.start()
+        self.serving(self._service.ready())
+
+    def serving(self, yes: bool) -> None:
+        """Tell health's watchers."""
+        status = health_pb2.HealthCheckResponse.SERVING if yes else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE):
+            self._health.set(name, status)
+
+    def stop(self, grace_s: float) -> None:
+        """Close the listener; what still runs has `grace_s`."""
+        self._server.stop(grace_s).wait()
+        self._pool.shutdown(wait=False)
+
+
+def _credentials(tls: Any) -> grpc.ServerCredentials:
+    key, certificate, authority = tls.read()
+    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=authority, require_client_auth=authority is not None)
+
+
+@functools.cache
+def _share(serialized: bytes) -> None:
+    """Let reflection find a file that lives in protobuf's default pool."""
+    POOL.AddSerializedFile(serialized)
