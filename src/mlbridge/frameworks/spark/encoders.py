@@ -49,7 +49,8 @@ def string_indexer(flow: Flow, stage: Stage) -> None:
         origin = None
         if col.levels is not None:
             by_level = {v: i for i, v in enumerate(col.levels)}
-            origin = Origin(source, "index", tuple(by_level.get(v, len(col.levels)) for v in labels))
+            codes = [by_level.get(v, len(col.levels)) for v in labels] + [len(col.levels)] * (stage.invalid == "keep")
+            origin = Origin(source, "index", tuple(codes))
         attr = Attr(target, "nominal", values, len(values), origin)
         flow.put_number(target, flow.double(index), attr=attr, codes=index, nan=False)
 
@@ -207,9 +208,11 @@ def _is_sparse(flow: Flow, col: Col) -> str:
 
 def _indexed_attr(attr: Attr, places: Mapping[float, int], keys: list[float]) -> Attr:
     origin = attr.origin
+    by_place = tuple(k for k, _ in sorted(places.items(), key=lambda kv: kv[1]))
     if origin is not None and origin.how == "value":
-        by_place = tuple(k for k, _ in sorted(places.items(), key=lambda kv: kv[1]))
         origin = Origin(origin.column, "number", by_place, within=origin.within)
+    elif origin is not None and origin.how == "index" and all(k.is_integer() and 0 <= k < len(origin.codes) for k in by_place):
+        origin = Origin(origin.column, "index", tuple(origin.codes[int(k)] for k in by_place))
     else:
         origin = None
     kind = "binary" if len(keys) == 2 else "nominal"

@@ -89,24 +89,40 @@ def _numbers(flow: Flow, key: tuple[str, int | None], centres: dict, spec: Tenso
     return values
 
 
-def _path_rows(flow: Flow, signature: Signature, base, trees, attrs: Sequence[Attr], levels, seed: int) -> dict[str, np.ndarray] | None:
+def _places(signature: Signature) -> dict[str, tuple[TensorSpec, int]]:
     where = {c.name: (s, i) for s in signature.inputs for i, c in enumerate(s.columns)}
     where.update({s.name: (s, 0) for s in signature.inputs if not s.columns})
-    start = np.zeros((_BASE_ROWS, len(attrs)))
-    missing = np.zeros(len(attrs), bool)
+    return where
+
+
+def _forward(signature: Signature, feeds, attrs: Sequence[Attr]) -> np.ndarray:
+    """Carry raw rows to the trees' input, as far as elements lead back to raw columns; 0 elsewhere."""
+    where = _places(signature)
+    n = len(next(iter(feeds.values())))
+    out = np.zeros((n, len(attrs)))
     for f, attr in enumerate(attrs):
         o = attr.origin
         if o is None:
             continue
         spec, i = where[o.column]
-        raw = base[spec.name].reshape(_BASE_ROWS, -1)[:, o.within if o.within is not None else i].astype(float)
+        raw = feeds[spec.name].reshape(n, -1)[:, o.within if o.within is not None else i].astype(float)
         if o.how == "value":
-            start[:, f] = (raw - o.shift) / o.scale
-            missing[f] = spec.missing == "allow" and (o.column, o.within) not in flow.whole
+            out[:, f] = (raw - o.shift) / o.scale
         elif o.how == "level":
-            start[:, f] = raw == o.codes[0]
+            out[:, f] = raw == o.codes[0]
         else:
-            start[:, f] = [o.codes.index(v) if v in o.codes else len(o.codes) for v in raw]
+            out[:, f] = [o.codes.index(v) if v in o.codes else len(o.codes) for v in raw]
+    return out
+
+
+def _path_rows(flow: Flow, signature: Signature, base, trees, attrs: Sequence[Attr], levels, seed: int) -> dict[str, np.ndarray] | None:
+    start = _forward(signature, base, attrs)
+    missing = np.zeros(len(attrs), bool)
+    where = _places(signature)
+    for f, attr in enumerate(attrs):
+        o = attr.origin
+        if o is not None and o.how == "value":
+            missing[f] = where[o.column][0].missing == "allow" and (o.column, o.within) not in flow.whole
     rows = path_rows(trees, columns=len(attrs), base_rows=start, seed=seed, max_nodes=_MAX_NODES, missing=missing, levels=levels)
     if not len(rows):
         return None
