@@ -88,7 +88,9 @@ def jar() -> Path:
     """
     if not JAR.is_file():
         raise MissingDependencyError(
-            "mlbridge's jar is not there", hint="make jvm (needs Maven and a JDK), or install the mlbridge wheel, which holds it", runtime="jvm"
+            "mlbridge's jar is not there",
+            hint="make jvm (needs Maven and a JDK), or install the mlbridge wheel, which holds it",
+            runtime="jvm",
         )
     return JAR
 
