@@ -16,6 +16,7 @@ german <- GermanCredit[seq(1, 1000, 3), c("Duration", "Amount", "Age", "Installm
 Titanic2 <- as.data.frame(Titanic, stringsAsFactors = TRUE)
 Titanic2 <- Titanic2[rep(seq_len(nrow(Titanic2)), pmin(Titanic2$Freq, 20)), 1:4]
 income2 <- income[seq(1, 8993, 12), c("INCOME", "SEX", "AGE", "EDUCATION")]
+income2[c("AGE", "EDUCATION")] <- lapply(income2[c("AGE", "EDUCATION")], factor, ordered = FALSE)  # randomForest forgets ordered levels
 spam2 <- spam[seq(1, 4601, 8), c(1:12, 52:58)]
 mtc <- mtcars
 mtc$make <- sub(" .*", "", rownames(mtcars))
@@ -132,7 +133,10 @@ fit_forest <- function() {
 }
 
 ranger_value <- function(f, d) list(prediction = predict(f, d, num.threads = 1)$predictions)
-ranger_label <- function(f, d) list(label = predict(f, d, num.threads = 1)$predictions)
+ranger_label <- function(f, d) {  # .votes tells ties: ranger breaks them at random
+  votes <- predict(f, d, num.threads = 1, predict.all = TRUE)$predictions
+  list(label = predict(f, d, num.threads = 1)$predictions, .votes = t(apply(votes, 1, tabulate, length(f$forest$levels))) / f$num.trees)
+}
 ranger_probability <- function(f, d) list(probabilities = predict(f, d, num.threads = 1)$predictions)
 fit_ranger <- function() {
   keep("ranger-boston", ranger(medv ~ ., Boston, num.trees = 15, num.threads = 1, seed = 1), Boston, ranger_value)
@@ -180,7 +184,7 @@ fit_discriminant <- function() {
   keep("polr-housing", polr(Sat ~ Infl + Type + Cont, housing, weights = Freq, Hess = TRUE), housing, polr_answer)
   keep("polr-esoph-probit", polr(agegp ~ alcgp + ncases, esoph, method = "probit"), esoph, polr_answer)
   keep("polr-housing-cloglog", polr(Sat ~ Infl + Type, housing, weights = Freq, method = "cloglog"), housing, polr_answer)
-  keep("polr-housing-cauchit", polr(Sat ~ Infl + Cont, housing, weights = Freq, method = "cauchit"), housing, polr_answer)
+  keep("polr-housing-cauchit", polr(Sat ~ Infl + Cont, housing, weights = Freq, method = "cauchit", start = c(-1, 1, 1, -1, 0.4, -0.6, 0.7)[c(2, 3, 4, 6, 7)]), housing, polr_answer)
 }
 
 fit_cluster <- function() {
@@ -190,7 +194,7 @@ fit_cluster <- function() {
   scores <- function(f, d) list(transformed = predict(f, d))
   keep("prcomp-usarrests", prcomp(USArrests, scale. = TRUE), USArrests, scores)
   keep("prcomp-iris", prcomp(iris[1:4], rank. = 2), iris[1:4], scores)
-  keep("prcomp-formula", prcomp(~ Sepal.Length + log(Petal.Width), iris, scale. = TRUE), iris, scores)
+  keep("prcomp-formula", prcomp(~ Sepal.Length + Petal.Width, iris, scale. = TRUE), iris, scores)
 }
 
 fit_survival <- function() {

@@ -1,0 +1,115 @@
+"""nnet and multinom: one hidden layer at most, as `nnet` stores it in connections and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArtifactError
+from ...signature import Field, TensorSpec, prediction_spec
+from .arithmetic import Arithmetic
+from .family import Family, class_outputs, give_classes, level_values, two_columns
+from .linear import frame_ranges, model_frame
+from .robject import RObject
+from .terms import named_lists
+from .values import Numeric, numeric_field, refuse
+
+__all__ = ["Nnet"]
+
+_SIGMOID_LIMIT = 15.0  # nnet's sigmoid is exactly 0 and 1 beyond it
+
+
+class Nnet(Family):
+    """A network of nnet, or a multinomial model fitted by one without a hidden layer."""
+
+    def prepare(self) -> None:
+        model = self.model
+        self.layers = [int(v) for v in model["n"].integers()]
+        if len(self.layers) != 3:
+            raise refuse("a network without three layers")
+        self.frame = model_frame(model) if "terms" in model.names else None
+        self.multinomial = "multinom" in model.classes
+        self.softmax = bool(model["softmax"].scalar())
+        lev = model.get("lev")
+        self.classes = level_values(lev.strings()) if isinstance(lev, RObject) else []
+        self._read_weights()
+
+    def _read_weights(self) -> None:
+        model, (p, h, k) = self.model, self.layers
+        starts, sources, weights = model["nconn"].integers(), model["conn"].integers(), model["wts"].numbers()
+        units = 1 + p + h + k
+        if len(starts) < units + 1 or starts[-1] > min(len(sources), len(weights)) or (sources >= units).any():
+            raise ArtifactError("the network's connections do not fit its layers")
+        dense = np.zeros((units, units))
+        for unit in range(1 + p, units):
+            span = slice(starts[unit], starts[unit + 1])
+            dense[unit, sources[span]] = weights[span]
+        self.hidden, self.out = dense[1 + p : 1 + p + h], dense[1 + p + h :]
+        self.sigmoid_outputs = int(model["nsunits"].scalar()) >= units
+
+    def fields(self) -> Sequence[Field]:
+        if self.frame is not None:
+            return self.frame.fields()
+        return [numeric_field(n) for n in self._plain_names()]
+
+    def _plain_names(self) -> tuple[str, ...]:
+        names = self.model.get("coefnames")
+        return tuple(names.strings()) if isinstance(names, RObject) else tuple(f"x{i + 1}" for i in range(self.layers[0]))
+
+    def choices(self) -> Mapping[str, tuple[float, ...]]:
+        return {} if self.frame is None else self.frame.choices()
+
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        return {} if self.frame is None else frame_ranges(self.model, self.frame)
+
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        if self.classes:
+            return class_outputs(self.classes)
+        k = self.layers[2]
+        return (prediction_spec(None if k == 1 else k, missing="allow"),)
+
+    def _inputs(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
+        if self.frame is None:
+            return ar.graph.concat([_number(scope[n]) for n in self._plain_names()])
+        ev = self.frame.evaluator(ar, scope)
+        if self.frame.offset_index:
+            raise refuse("a network with an offset")
+        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=not self.multinomial)
+        wanted = self.model.get("vcoefnames" if self.multinomial else "coefnames")
+        if isinstance(wanted, RObject) and tuple(wanted.strings()) != names:
+            raise ArtifactError(f"the model matrix has columns {names[:8]}, the network's are {tuple(wanted.strings())[:8]}")
+        return x
+
+    def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
+        p, h, k = self.layers
+        x = self._inputs(ar, scope)
+        hidden = None
+        if h:
+            hidden = self._sigmoid(ar, ar.add(ar.matmul(x, self.hidden[:, 1 : 1 + p].T), self.hidden[:, 0][None]))
+        parts = []
+        if self.out[:, 1 : 1 + p].any() or hidden is None:
+            parts.append(ar.matmul(x, self.out[:, 1 : 1 + p].T))
+        if hidden is not None:
+            parts.append(ar.matmul(hidden, self.out[:, 1 + p : 1 + p + h].T))
+        out = ar.add(*parts, self.out[:, 0][None])
+        if self.softmax:
+            out = ar.softmax(out)
+        elif self.sigmoid_outputs:
+            out = self._sigmoid(ar, out)
+        if not self.classes:
+            return {"prediction": ar.flat(out) if k == 1 else out}
+        return give_classes(ar, two_columns(ar, out) if k == 1 else out)
+
+    @staticmethod
+    def _sigmoid(ar: Arithmetic, x: str) -> str:
+        middle = ar.logistic(x)
+        high = ar.where(ar.op("Greater", x, _SIGMOID_LIMIT), 1.0, middle)
+        return ar.where(ar.op("Less", x, -_SIGMOID_LIMIT), 0.0, high)
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, Numeric):
+        raise refuse("a column that is not a number")
+    return value.name

@@ -1,0 +1,98 @@
+"""The raw columns of tree models, and the one matrix their trees read.
+
+A tree's column is a number, or a factor as codes: `TreeFrame` evaluates each, from a formula or from plain names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...signature import Field
+from .arithmetic import Arithmetic
+from .terms import ModelFrame
+from .values import Factor, Numeric, categorical_field, codes_of, numeric_field, refuse
+
+__all__ = ["TreeFrame", "any_missing"]
+
+
+class TreeFrame:
+    """The columns of a tree model.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The variables in training order, as the trees count them.
+    levels : mapping of str to tuple of str
+        Levels of those that are factors.
+    ordered : collection of str
+        Factors whose codes are split as numbers.
+    frame : ModelFrame, optional
+        The formula; without one the names are plain columns.
+    missing : {'allow', 'refuse'}
+        The rule of every column.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        levels: Mapping[str, tuple[str, ...]],
+        *,
+        ordered: Sequence[str] = (),
+        frame: ModelFrame | None = None,
+        missing: str = "allow",
+    ) -> None:
+        self.names, self.levels, self.ordered = tuple(names), dict(levels), frozenset(ordered)
+        self.frame, self.missing = frame, missing
+        absent = [n for n in self.names if frame is not None and n not in frame.labels]
+        if absent:
+            raise refuse(f"the formula has no variable {', '.join(map(repr, absent[:5]))}")
+
+    def fields(self) -> list[Field]:
+        """Describe the raw columns."""
+        if self.frame is not None:
+            return self.frame.fields()
+        return [
+            categorical_field(n, self.levels[n], ordered=n in self.ordered, missing=self.missing)
+            if n in self.levels
+            else numeric_field(n, missing=self.missing)
+            for n in self.names
+        ]
+
+    def values(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, Any]:
+        """Evaluate every variable."""
+        if self.frame is None:
+            return {n: scope[n] for n in self.names}
+        ev = self.frame.evaluator(ar, scope)
+        return {n: self.frame.variable(ev, self.frame.labels.index(n)) for n in self.names}
+
+    def matrix(self, ar: Arithmetic, scope: Mapping[str, Any], *, first: int = 1) -> str:
+        """Return all variables as one matrix: factors split by sets as codes from 0, ordered ones as codes from `first`."""
+        values = self.values(ar, scope)
+        return ar.graph.concat([self._number(ar, n, values[n], first) for n in self.names])
+
+    def _number(self, ar: Arithmetic, name: str, value: Any, first: int) -> str:
+        if isinstance(value, Factor):
+            logical = set(value.levels) == {"FALSE", "TRUE"} and name not in self.levels
+            return codes_of(ar, value, first=0 if logical or (name in self.levels and name not in self.ordered) else first)
+        if isinstance(value, Numeric) and len(value.columns) == 1:
+            return value.name
+        raise refuse(f"the variable {name!r}, a matrix")
+
+    def plain(self) -> bool:
+        """Whether every variable is a raw column, so that rows for the trees are rows of the model."""
+        if self.frame is None:
+            return True
+        return set(self.names) <= set(self.frame.raw()) and not any(len(v) > 1 and v[0] == "numeric" for v in self.frame.raw().values())
+
+    def sets(self) -> dict[int, int]:
+        """Return column index to number of levels, for factors split by sets."""
+        return {i: len(self.levels[n]) for i, n in enumerate(self.names) if n in self.levels and n not in self.ordered}
+
+
+def any_missing(ar: Arithmetic, x: str) -> str:
+    """Return ("rows", 1): NaN where any column is missing, else 0."""
+    flags = ar.graph.cast(ar.is_missing(x), "float64")
+    return ar.where(ar.op("Greater", ar.total(flags), 0.0), np.nan, 0.0)
