@@ -205,3 +205,13 @@ def test_importing_the_framework_imports_no_library():
     code = "import sys, mlbridge.frameworks.spark; print([m for m in ('pyarrow','pyspark','onnx','onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_documented_table_of_stages_is_the_code():
+    import importlib.util
+
+    docs = Path(__file__).parents[1] / "docs"
+    spec = importlib.util.spec_from_file_location("make_spark_stages", docs / "make_spark_stages.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    assert (docs / "spark-stages.md").read_text(encoding="utf-8") == page.text()
