@@ -103,3 +103,46 @@ def test_a_booster_with_categories_in_an_array_is_exact():
 
 def test_a_single_leaf_converts():
     assert parity(DecisionTreeClassifier(max_depth=1).fit(X, np.zeros(len(X)))).verified
+
+
+def test_trees_behind_steps_are_tested_on_both_sides_of_nearly_every_node():
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    report = parity(make_pipeline(StandardScaler(), RandomForestClassifier(20, random_state=0)).fit(X, CLASSES))
+    assert report.verified, report
+    assert report.nodes_tested >= 0.99
+
+
+@pytest.mark.parametrize("damage", ["swap", "threshold", "classes"])
+def test_path_rows_catch_a_damaged_pipeline(damage, tmp_path):
+    import copy
+
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from mlbridge.conversion.verification import verify
+    from mlbridge.frameworks.sklearn import tree_models
+
+    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)).fit(X, CLASSES)
+    signature = FRAMEWORK.infer(model, None)
+    feeds = FRAMEWORK.probe(model, signature=signature, seed=0)
+    (tree,) = tree_models.forest_of(model[-1]).trees
+    node = int(np.flatnonzero(tree.feature >= 0)[-1])
+    wrong = {k: copy.copy(getattr(tree, k)) for k in ("left", "right", "threshold", "value")}
+    if damage == "swap":
+        wrong["left"][node], wrong["right"][node] = tree.right[node], tree.left[node]
+    elif damage == "threshold":
+        wrong["threshold"][node] += 1e-6
+    else:
+        wrong["value"] = tree.value[:, ::-1]
+    from dataclasses import replace
+
+    from sklearn_check import session
+
+    right = tree_models.forest_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_models, "forest_of", lambda est: right(est)._replace(trees=[replace(tree, **wrong)]) if right(est) else None)
+        path = FRAMEWORK.convert(model, tmp_path, signature=signature)
+    report = verify(FRAMEWORK.native(model, signature=signature), session(path), signature, feeds, tolerance=1e-9)
+    assert not report.verified

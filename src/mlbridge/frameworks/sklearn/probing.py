@@ -12,6 +12,7 @@ from ..trees import node_coverage, path_rows
 from .answers import quiet
 from .emitter import class_name
 from .native import TableMaker, column_names
+from .pipeline_paths import behind_steps, paths_behind_steps, steps_output
 from .tracing import trace
 from .tree_models import Ensemble, forest_of
 
@@ -187,7 +188,7 @@ def own_trees(model: Any) -> tuple[Any, Ensemble] | None:
 def _paths(model: Any, signature: Signature, feeds: dict, seed: int) -> list[dict]:
     """Return rows that take every branch of every node, where trees read the input itself."""
     if (found := own_trees(model)) is None:
-        return []
+        return paths_behind_steps(model, signature, feeds, seed)
     est, forest = found
     if getattr(est, "_preprocessor", None) is not None:
         from .tree_inputs import encoded_paths
@@ -229,7 +230,7 @@ def tolerance(model: Any, signature: Signature) -> float:
 def coverage(model: Any, rows: dict[str, np.ndarray], signature: Signature) -> float | None:
     """Return the share of reachable tree nodes whose branches the rows take; None without trees of its own."""
     if (found := own_trees(model)) is None:
-        return None
+        return _coverage_behind_steps(model, rows, signature)
     est, forest = found
     names = column_names(model)
     if getattr(est, "_preprocessor", None) is not None:
@@ -242,3 +243,12 @@ def coverage(model: Any, rows: dict[str, np.ndarray], signature: Signature) -> f
     x = np.stack([rows[block][:, i] for block, i in places], axis=1)
     missing = np.array([signature.input(block).missing == "allow" for block, _ in places])
     return node_coverage(forest.trees, x, dtype=signature.input(places[0][0]).dtype, missing=missing)
+
+
+def _coverage_behind_steps(model: Any, rows: dict[str, np.ndarray], signature: Signature) -> float | None:
+    """Return the share for trees behind steps; combinations the steps can never make count as reachable, so it is a lower bound."""
+    if (behind := behind_steps(model)) is None:
+        return None
+    steps, _, forest = behind
+    x = steps_output(model, steps, signature, rows)
+    return node_coverage(forest.trees, x.astype(forest.dtype), dtype=forest.dtype, missing=np.isnan(x).any(axis=0))
