@@ -41,20 +41,23 @@ def _echo(sock: socket.socket, size: int) -> None:
         sock.sendall(buffer)
 
 
-def _best_us(call, seconds: float = 0.6, rounds: int = 7) -> float:
-    """Return the median over rounds of the mean time of a call, in microseconds."""
-    call()
-    means = []
-    for _ in range(rounds):
-        n, start = 0, time.perf_counter()
-        while (spent := time.perf_counter() - start) < seconds / rounds:
-            call()
-            n += 1
-        means.append(spent / n * 1e6)
-    return float(np.median(means))
+def _mean_us(call, seconds: float) -> float:
+    n, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds:
+        call()
+        n += 1
+    return spent / n * 1e6
 
 
-def _bare_us(x: np.ndarray) -> float:
+def _best_us(*calls, seconds: float = 0.05, rounds: int = 15) -> list[float]:
+    """Return each call's best round, in microseconds; rounds take turns, so that noise meets all alike."""
+    for call in calls:
+        call()
+    return np.min([[_mean_us(call, seconds) for call in calls] for _ in range(rounds)], axis=0).tolist()
+
+
+def _bare(x: np.ndarray):
+    """Return a call that sends the request to an echo process and reads it back, and how to end that process."""
     request = encode_frame(FrameType.RUN, {"x": x}, request_id=1)
     ours, theirs = socket.socketpair()
     process = multiprocessing.get_context("fork").Process(target=_echo, args=(theirs, len(request)), daemon=True)
@@ -65,17 +68,17 @@ def _bare_us(x: np.ndarray) -> float:
         ours.sendall(request)
         _read(ours, np.empty(len(request), np.uint8).data)
 
-    try:
-        return _best_us(call)
-    finally:
+    def end() -> None:
         ours.close()
         process.terminate()
         process.join()
 
+    return call, end
+
 
 def main() -> None:
     rows = []
-    bare = {name: _bare_us(np.arange(float(n))) for name, n in SIZES.items()}  # first: no thread may run when it forks
+    bare = {name: _bare(np.arange(float(n))) for name, n in SIZES.items()}  # first: no thread may run when it forks
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "echo.py"
         script.write_text("def run(feeds):\n    return feeds\n")
@@ -83,19 +86,25 @@ def main() -> None:
         for name, n in SIZES.items():
             x = np.arange(float(n))
             data = bytearray(encode_frame(FrameType.RUN, {"x": x}))
-            plain = _best_us(lambda x=x: session.run({"x": x}))
-            timed = _best_us(lambda x=x: session.run({"x": x}, deadline=Deadline(60.0)))
+            echo, plain, timed, encode, decode = _best_us(
+                bare[name][0],
+                lambda x=x: session.run({"x": x}),
+                lambda x=x: session.run({"x": x}, deadline=Deadline(60.0)),
+                lambda x=x: encode_frame(FrameType.RUN, {"x": x}),
+                lambda data=data: decode_frame(data),
+            )
             rows.append(
                 {
                     "bytes": name,
-                    "echo_us": round(bare[name], 1),
+                    "echo_us": round(echo, 1),
                     "call_us": round(plain, 1),
-                    "ratio": round(plain / bare[name], 2),
-                    "ratio_with_deadline": round(timed / bare[name], 2),
-                    "encode_us": round(_best_us(lambda x=x: encode_frame(FrameType.RUN, {"x": x}), 0.1), 2),
-                    "decode_us": round(_best_us(lambda data=data: decode_frame(data), 0.1), 2),
+                    "ratio": round(plain / echo, 2),
+                    "ratio_with_deadline": round(timed / echo, 2),
+                    "encode_us": round(encode, 2),
+                    "decode_us": round(decode, 2),
                 }
             )
+            bare[name][1]()
         session.close()
     json.dump(rows, sys.stdout, indent=1)
     sys.stdout.write("\n")

@@ -31,6 +31,7 @@ from .log import LogPump
 __all__ = ["WorkerProcess"]
 
 _TOKEN_BYTES = 64
+_MAX_PATH = 100  # bytes; sun_path holds 104 to 108
 _MAX_GUESTS = 64  # connections that have not shown the token yet
 _live: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
 
@@ -96,7 +97,7 @@ class WorkerProcess:
 
     def interrupt(self, lane: Lane) -> bool:
         """Ask the worker to end the lane's call; False where there is no way but to kill."""
-        if self.command.interrupt == "signal":
+        if self.command.interrupt == "signal" and hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if self.alive:
                     os.killpg(self.pid, signal.SIGINT)
@@ -245,8 +246,9 @@ def _listener(transport: str) -> Iterator[tuple[socket.socket, str]]:
     try:
         if transport == "unix" and hasattr(socket, "AF_UNIX"):
             folder = tempfile.mkdtemp(prefix="mlb-")  # 0700: other users cannot even connect
+        path = None if folder is None else str(Path(folder) / "s")
+        if path is not None and len(os.fsencode(path)) <= _MAX_PATH:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            path = str(Path(folder) / "s")
             listener.bind(path)
             address = f"unix:{path}"
         else:
@@ -305,7 +307,10 @@ def _end(popen: subprocess.Popen[bytes], owner: int) -> None:
         return  # a fork's copy: the worker is the parent's
     if popen.returncode is None:  # not collected yet, so the id cannot belong to another process
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(popen.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(popen.pid, signal.SIGKILL)
+            else:
+                popen.kill()
     popen.wait()
 
 
