@@ -143,7 +143,10 @@ def malformed() -> dict[str, tuple[str, bytes]]:
         "string_not_utf8": ("a string that is not UTF-8", with_payload(one + string + struct.pack("<I", 4) + b"\xc3\x28\xa0\xa1")),
         "string_cut": ("a string longer than its data", with_payload(one + string + struct.pack("<I", 5) + b"abcd")),
         "string_left_over": ("bytes behind the last string", with_payload(one + string + struct.pack("<I", 3) + b"abcd")),
-        "strings_too_many": ("more strings than the data can hold", with_payload(one + string[:16] + struct.pack("<QQ", 2**30, 8) + bytes(8))),
+        "strings_too_many": (
+            "more strings than the data can hold",
+            with_payload(one + string[:16] + struct.pack("<QQ", 2**30, 8) + bytes(8)),
+        ),
     }
 
 
@@ -153,7 +156,9 @@ def main() -> None:
     for name, (kind, tensors, request_id, *rest) in frames().items():
         column_major = bool(rest)
         (FOLDER / f"{name}.mlbf").write_bytes(frame_bytes(kind, tensors, request_id, column_major))
-        listing["frames"].append({"file": f"{name}.mlbf", "type": kind, "request_id": request_id, "column_major": column_major, "tensors": tensors})
+        listing["frames"].append(
+            {"file": f"{name}.mlbf", "type": kind, "request_id": request_id, "column_major": column_major, "tensors": tensors}
+        )
     for name, (why, data) in malformed().items():
         (FOLDER / f"bad_{name}.mlbf").write_bytes(data)
         listing["malformed"].append({"file": f"bad_{name}.mlbf", "why": why})

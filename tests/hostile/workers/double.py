@@ -71,24 +71,25 @@ def lanes(token):
     """Answer on several connections at once; a request whose x is not 0 waits for its CANCEL."""
     ended = {}
 
-    def lane():
-        sock = connect(token)
+    def lane(number):
+        sock = connect(token, lane=number)
         while True:
             kind, request_id, tensors = question(sock)
             if kind != worker.RUN:
                 worker.send(sock, worker.encode(worker.PONG if kind == worker.PING else worker.RESULT, {}, request_id))
             elif tensors["x"].any():
-                ended.setdefault(request_id, threading.Event()).wait()
+                ended.setdefault((number, request_id), threading.Event()).wait()
                 worker.send(sock, worker.encode(worker.ERROR, {"class": "CancelledError", "message": "cancelled"}, request_id))
             else:
                 worker.send(sock, worker.encode(worker.RESULT, {"y": tensors["x"]}, request_id))
 
-    for _ in range(int(os.environ["MLBRIDGE_LANES"])):
-        threading.Thread(target=lane, daemon=True).start()
+    for number in range(int(os.environ["MLBRIDGE_LANES"])):
+        threading.Thread(target=lane, args=(number,), daemon=True).start()
     control = connect(token, role="control")
     while True:
         _, _, tensors = question(control)
-        ended.setdefault(int(worker.scalar(tensors, "request")), threading.Event()).set()
+        who = int(worker.scalar(tensors, "lane")), int(worker.scalar(tensors, "request"))
+        ended.setdefault(who, threading.Event()).set()
 
 
 def main():
