@@ -39,3 +39,13 @@ read_rows <- function(stem, columns) {
   names(rows) <- vapply(described, `[`, "", 1)
   rows
 }
+
+dropped <- function(answer, d) {  # predict methods that drop rows with NA: put the missing answers back
+  full <- complete.cases(d)
+  out <- answer(d[full, , drop = FALSE])
+  lapply(out, function(v) {
+    if (is.matrix(v)) { r <- matrix(NA_real_, nrow(d), ncol(v)); r[full, ] <- v; r }
+    else if (is.factor(v)) { r <- factor(rep(NA, nrow(d)), levels = levels(v)); r[full] <- v; r }
+    else { r <- rep(NA_real_, nrow(d)); r[full] <- as.numeric(v); r }
+  })
+}

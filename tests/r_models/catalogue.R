@@ -33,16 +33,6 @@ survey2 <- MASS::survey
 response <- function(f, d) list(prediction = predict(f, d, type = "response"))
 plain <- function(f, d) list(prediction = predict(f, d))
 both <- function(f, d) list(label = predict(f, d, type = "class"), probabilities = predict(f, d, type = "prob"))
-dropped <- function(answer, d) {  # predict methods that drop rows with NA: put the missing answers back
-  full <- complete.cases(d)
-  out <- answer(d[full, , drop = FALSE])
-  lapply(out, function(v) {
-    if (is.matrix(v)) { r <- matrix(NA_real_, nrow(d), ncol(v)); r[full, ] <- v; r }
-    else if (is.factor(v)) { r <- factor(rep(NA, nrow(d)), levels = levels(v)); r[full] <- v; r }
-    else { r <- rep(NA_real_, nrow(d)); r[full] <- as.numeric(v); r }
-  })
-}
-
 fit_linear <- function() {
   keep("lm-cars", lm(dist ~ speed, cars), cars, plain)
   keep("lm-mtcars-interaction", lm(mpg ~ wt * hp + qsec, mtcars), mtcars, plain)
@@ -250,4 +240,10 @@ fit_caret <- function() {
   keep("caret-lm-boxcox", train(medv ~ lstat + rm, Boston, "lm", preProcess = "BoxCox", trControl = none), Boston[c("lstat", "rm")], caret_value)
   keep("caret-gbm", train(medv ~ lstat + rm, Boston, "gbm", verbose = FALSE, trControl = none, tuneGrid = data.frame(n.trees = 30, interaction.depth = 2, shrinkage = 0.1, n.minobsinnode = 10)), Boston[c("lstat", "rm")], caret_value)
   keep("caret-glm", train(Class ~ Duration + Age, german, "glm", family = "binomial", trControl = none), german[c("Duration", "Age")], caret_class)
+  keep("caret-spatial-sign", train(Species ~ ., iris, "qda", preProcess = c("center", "scale", "spatialSign"), trControl = none), iris[1:4], caret_class)
+  keep("caret-gbm-classes", train(Class ~ Duration + Age + Amount, german, "gbm", verbose = FALSE, trControl = none, tuneGrid = data.frame(n.trees = 30, interaction.depth = 2, shrinkage = 0.1, n.minobsinnode = 10)), german[c("Duration", "Age", "Amount")], caret_class)
+  keep("caret-ranger", train(Class ~ Duration + Age + Amount, german, "ranger", num.threads = 1, num.trees = 11, tuneGrid = data.frame(mtry = 2, splitrule = "gini", min.node.size = 5), trControl = trainControl(method = "none", classProbs = TRUE)), german[c("Duration", "Age", "Amount")], caret_class)
+  keep("caret-glmnet-classes", train(Class ~ ., german, "glmnet", tuneGrid = data.frame(alpha = 0.5, lambda = 0.01), trControl = none), german[names(german) != "Class"], caret_class)
+  keep("caret-xy-median", train(airq[c("Solar.R", "Wind", "Temp")], ifelse(is.na(airq$Ozone), 30, airq$Ozone), "lm", preProcess = c("medianImpute", "center"), trControl = none), airq[c("Solar.R", "Wind", "Temp")], function(f, d) list(prediction = as.vector(predict(f, d, na.action = na.pass))))
+  keep("caret-multinom-missing", train(Sex ~ Height + Pulse, MASS::survey[complete.cases(MASS::survey), ], "multinom", trace = FALSE, tuneGrid = data.frame(decay = 0), trControl = none), MASS::survey[c("Height", "Pulse")], caret_class)
 }

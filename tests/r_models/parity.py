@@ -25,7 +25,7 @@ def missing_tools() -> str | None:
     """Say what is not installed, None if all is."""
     if shutil.which("Rscript") is None:
         return "Rscript is not installed"
-    packages = "MASS rpart nnet splines survival randomForest ranger gbm glmnet e1071 caret kernlab".split()
+    packages = ["MASS", "rpart", "nnet", "splines", "survival", "randomForest", "ranger", "gbm", "glmnet", "e1071", "caret", "kernlab"]
     code = "cat(setdiff(commandArgs(TRUE), rownames(installed.packages())))"
     absent = subprocess.run(
         ["Rscript", "-e", code, *packages], capture_output=True, text=True, env=environment(), check=False

@@ -31,6 +31,8 @@ CLASSES: Mapping[tuple[str, ...], tuple[str, str]] = {
     ("svm.formula", "svm"): ("svm", "Svm"),
     ("svm",): ("svm", "Svm"),
     ("naiveBayes",): ("bayes", "NaiveBayes"),
+    ("train", "train.formula"): ("caret", "Train"),
+    ("train",): ("caret", "Train"),
     ("cv.glmnet",): ("glmnet", "Glmnet"),
     **{(c, "glmnet"): ("glmnet", "Glmnet") for c in ("elnet", "lognet", "fishnet", "multnet")},
 }

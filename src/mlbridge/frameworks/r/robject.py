@@ -173,7 +173,7 @@ class RObject:
         return values[0]
 
     def frame(self) -> dict[str, Any]:
-        """Return the variables of an environment, promises unevaluated."""
+        """Return the variables of an environment; of a promise the value R had already computed, else the promise."""
         out: dict[str, Any] = {}
         if self.kind != "environment" or not isinstance(self.value, dict):
             return out
@@ -183,8 +183,15 @@ class RObject:
             chains += table.value
         for chain in chains:
             if isinstance(chain, RObject) and chain.kind == "pairlist":
-                out.update({t: v for t, v in zip(chain.tags, chain.value) if t})
+                out.update({t: _computed(v) for t, v in zip(chain.tags, chain.value) if t})
         return out
+
+
+def _computed(value: Any) -> Any:
+    if isinstance(value, RObject) and value.kind == "promise":
+        inner = value.value["value"]
+        return value if isinstance(inner, RObject) and inner.kind == "symbol" and not inner.value else inner
+    return value
 
 
 def number_text(value: float) -> str:

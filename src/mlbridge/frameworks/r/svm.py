@@ -68,7 +68,8 @@ class Svm(Family):
             return ar.graph.concat([scope[n].name for n in self.columns])
         ev = self.frame.evaluator(ar, scope)
         x, names = self.frame.matrix(ev, {}, drop_intercept=True)
-        if names != tuple(self.columns):
+        named = bool(self.model["SV"].dimnames) and self.model["SV"].dimnames[1] is not None
+        if len(names) != len(self.columns) or (named and names != tuple(self.columns)):
             raise ArtifactError(f"the model matrix has columns {names[:8]}, the support vectors {tuple(self.columns)[:8]}")
         return x
 

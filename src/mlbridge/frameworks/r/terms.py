@@ -247,7 +247,9 @@ class ModelFrame:
         elif value.levels == ("FALSE", "TRUE") and label not in contrasts:
             table, columns = np.array([[0.0], [1.0]]), ("TRUE",)
         else:
-            table, columns = contrast_matrix(contrasts.get(label), value.levels, label)
+            # where a fit stores none (lda), R's predict takes its own defaults
+            default = RObject("character", ["contr.poly" if self.classes[i] == "ordered" else "contr.treatment"])
+            table, columns = contrast_matrix(contrasts.get(label, default), value.levels, label)
         return look_up(ar, value, table), tuple(label + c for c in columns)
 
 

@@ -1,0 +1,114 @@
+"""caret's preProcess: the steps it applies to numeric columns, in its own order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import Arithmetic
+from .robject import RObject
+from .values import Numeric, refuse
+
+__all__ = ["apply_preprocess"]
+
+_KNOWN = frozenset(
+    {"center", "scale", "range", "BoxCox", "pca", "spatialSign", "medianImpute", "ignore", "remove", "zv", "nzv", "corr", "keep"}
+)
+
+
+def apply_preprocess(ar: Arithmetic, steps: RObject | None, columns: dict[str, Any], *, complete: bool) -> dict[str, Any]:
+    """Return the columns after preprocessing.
+
+    Parameters
+    ----------
+    ar : Arithmetic
+        Writes the nodes.
+    steps : RObject or None
+        The fit's `preProcess`.
+    columns : dict of str to Numeric or Factor
+        The columns before, by name.
+    complete : bool
+        Whether rows with a missing value were dropped before: imputation then has nothing to do.
+    """
+    if steps is None:
+        return columns
+    method = {n: v.strings() if v is not None else [] for n, v in zip(steps["method"].names, steps["method"].value)}
+    odd = sorted(set(method) - _KNOWN - ({"knnImpute", "bagImpute"} if complete else set()))
+    if odd or any(steps.get(k) is not None for k in ("yj", "et", "invHyperbolicSine", "ica")):
+        raise refuse(f"preProcess with {', '.join(odd) or 'a transformation this converter lacks'}")
+    out = {n: v for n, v in columns.items() if n not in method.get("remove", [])}
+    _box_cox(ar, steps, out)
+    _range(ar, steps, method.get("range", []), out)
+    for name, key, op in (("center", "mean", ar.sub), ("scale", "std", ar.div)):
+        values = _by_name(steps.get(key))
+        for column in method.get(name, []):
+            out[column] = Numeric(op(_number(out, column), values[column]))
+    if not complete:
+        medians = _by_name(steps.get("median"))
+        for column in method.get("medianImpute", []):
+            x = _number(out, column)
+            out[column] = Numeric(ar.where(ar.is_missing(x), medians[column], x))
+    _rotate(ar, steps, method, out)
+    _spatial_sign(ar, method.get("spatialSign", []), out)
+    return out
+
+
+def _number(columns: dict[str, Any], name: str) -> str:
+    value = columns.get(name)
+    if not isinstance(value, Numeric):
+        raise refuse(f"preProcess over {name!r}, which is not a numeric column")
+    return value.name
+
+
+def _by_name(values: RObject | None) -> dict[str, float]:
+    if values is None:
+        return {}
+    return dict(zip(values.names, (float(v) for v in values.numbers())))
+
+
+def _box_cox(ar: Arithmetic, steps: RObject, out: dict[str, Any]) -> None:
+    found = steps.get("bc")
+    for name, one in zip(found.names, found.value) if isinstance(found, RObject) else ():
+        power, fudge = one["lambda"].scalar(), one["fudge"].scalar()
+        x = _number(out, name)
+        if np.isnan(power) or abs(power - 1) < fudge:
+            continue
+        out[name] = Numeric(ar.log(x) if abs(power) < fudge else ar.div(ar.sub(ar.op("Pow", x, power), 1.0), power))
+
+
+def _range(ar: Arithmetic, steps: RObject, names: list[str], out: dict[str, Any]) -> None:
+    if not names:
+        return
+    limits, bounds = steps["ranges"], steps.get("rangeBounds")
+    low, high = bounds.numbers() if isinstance(bounds, RObject) else (0.0, 1.0)
+    order, table = limits.dimnames[1], limits.array()
+    for name in names:
+        smallest, largest = table[:, order.index(name)]
+        scaled = ar.div(ar.sub(_number(out, name), smallest), (largest - smallest) / (high - low))
+        out[name] = Numeric(ar.add(scaled, low))
+
+
+def _rotate(ar: Arithmetic, steps: RObject, method: dict[str, list[str]], out: dict[str, Any]) -> None:
+    names = method.get("pca", [])
+    if not names:
+        return
+    if method.get("keep") or any(n in method.get("spatialSign", []) for n in names):
+        raise refuse("preProcess that keeps columns beside their principal components")
+    rotation = steps["rotation"]
+    scores = ar.matmul(ar.graph.concat([_number(out, n) for n in names]), rotation.array())
+    for name in names:
+        del out[name]
+    labels = rotation.dimnames[1] or ()
+    for j, label in enumerate(("PC1",) if len(labels) == 1 else labels):
+        out[label] = Numeric(ar.graph.add("Gather", scores, ar.graph.const([j], "int64"), axis=1))
+
+
+def _spatial_sign(ar: Arithmetic, names: list[str], out: dict[str, Any]) -> None:
+    if not names:
+        return
+    block = ar.graph.concat([_number(out, n) for n in names])
+    square = ar.total(ar.mul(block, block))
+    scaled = ar.where(ar.op("Greater", square, 0.0), ar.div(block, ar.op("Sqrt", square)), ar.mul(block, 0.0))
+    for j, name in enumerate(names):
+        out[name] = Numeric(ar.graph.add("Gather", scaled, ar.graph.const([j], "int64"), axis=1))
