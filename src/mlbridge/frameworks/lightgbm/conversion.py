@@ -11,7 +11,7 @@ from ...conversion.graph import Graph
 from ...errors import ConversionError
 from ...signature import Signature
 from ..trees import Tree, add_trees, blocks_of, join, node_coverage, path_rows, width
-from .model import LightgbmModel
+from .model import ZERO, LightgbmModel
 
 __all__ = ["LINKS", "coverage", "probe", "write"]
 
@@ -35,8 +35,6 @@ LINKS = {
     "cross_entropy_lambda": "softplus",
     "multiclass": "softmax",
 }  # objective -> what predict makes of the sum
-
-_ZERO = float(np.float32(1e-35))  # LightGBM's kZeroThreshold: up to here a value is zero
 
 
 def write(model: LightgbmModel, folder: Path, signature: Signature, order: np.ndarray) -> Path:
@@ -66,7 +64,6 @@ def _masks(model: LightgbmModel, signature: Signature, order: np.ndarray) -> tup
 def _clean(graph: Graph, x: str, model: LightgbmModel, order: np.ndarray) -> str:
     """Make missing what LightGBM takes for missing: codes outside the levels, and zeros where they count so."""
     levels, bare, zero = _masks(model, graph.signature, order)
-    nan = graph.const(np.float64(np.nan))
     if np.isfinite(levels).any():
         lowest = graph.const(np.where(np.isfinite(levels), 0.0, -np.inf))
         outside = graph.add(
@@ -74,13 +71,13 @@ def _clean(graph: Graph, x: str, model: LightgbmModel, order: np.ndarray) -> str
             graph.add("Less", x, lowest),
             graph.add("And", graph.add("GreaterOrEqual", x, graph.const(levels)), graph.const(np.isfinite(levels))),
         )
-        x = graph.add("Where", outside, nan, x)
+        x = graph.add("Where", outside, graph.const(np.float64(np.nan)), x)
     if bare.any():  # a code is the integer part, rounded towards zero
         toward = graph.add("And", graph.add("Less", x, graph.const(np.float64(0))), graph.const(bare))
         x = graph.add("Where", toward, graph.add("Ceil", x), x)
     if zero.any():
-        small = graph.add("And", graph.add("LessOrEqual", graph.add("Abs", x), graph.const(np.float64(_ZERO))), graph.const(zero))
-        x = graph.add("Where", small, nan, x)
+        small = graph.add("And", graph.add("LessOrEqual", graph.add("Abs", x), graph.const(np.float64(ZERO))), graph.const(zero))
+        x = graph.add("Where", small, graph.const(np.float64(np.nan)), x)
     return x
 
 
@@ -165,9 +162,9 @@ def probe(model: LightgbmModel, signature: Signature, order: np.ndarray, seed: i
 
 def _beside_zero(rows: np.ndarray, zero: np.ndarray) -> list[np.ndarray]:
     """Where zero is missing, the numbers next to it lie a little off: try both neighbours."""
-    near = zero & (np.abs(rows) <= _ZERO)
+    near = zero & (np.abs(rows) <= ZERO)
     hit = near.any(axis=1)
-    return [np.where(near[hit], np.nextafter(side * _ZERO, side * np.inf), rows[hit]) for side in (-1.0, 1.0)] if hit.any() else []
+    return [np.where(near[hit], np.nextafter(side * ZERO, side * np.inf), rows[hit]) for side in (-1.0, 1.0)] if hit.any() else []
 
 
 def _codes(trees: list[Tree], levels: dict[int, int]) -> dict[int, range]:
@@ -185,6 +182,6 @@ def coverage(model: LightgbmModel, rows: np.ndarray, signature: Signature, order
     rows = np.where(
         (rows < 0) & bare, np.ceil(rows), np.where((rows < 0) | (rows >= levels), np.where(np.isfinite(levels), np.nan, rows), rows)
     )
-    rows = np.where(zero & (np.abs(rows) <= _ZERO), np.nan, rows)
+    rows = np.where(zero & (np.abs(rows) <= ZERO), np.nan, rows)
     trees, found = _placed(model, signature, order)
     return node_coverage(trees, rows, missing=True, levels=found, codes=_codes(trees, found))

@@ -14,11 +14,12 @@ import numpy as np
 from ...errors import ArtifactError, ConversionError
 from ..trees import IN, LE, Tree
 
-__all__ = ["MAX_BYTES", "LightgbmModel", "parse"]
+__all__ = ["MAX_BYTES", "ZERO", "LightgbmModel", "parse"]
 
 MAX_BYTES = 1 << 30  # of a file; parsing takes about ten times as much memory
 _MAX_COLUMNS = 100_000  # of the table it was trained on; larger is an attack or needs another tool
 _MAX_GROUPS = 10_000  # classes
+ZERO = float(np.float32(1e-35))  # LightGBM's kZeroThreshold
 _NONE, _ZERO, _NAN = 0, 1, 2  # missing types in a node's decision_type
 
 
@@ -165,6 +166,8 @@ def _tree(said: Mapping[str, str], group: int, columns: int, kinds: np.ndarray) 
         raise ArtifactError("a tree's children do not form a tree")
     left, right = (np.where(c < 0, inner + ~c, c) for c in (left, right))
     _one_root(left, right)
+    # the library reads anything within ZERO as 0: thresholds inside move to the edge that says the same of all other numbers
+    edge = np.where(threshold >= 0, ZERO, np.nextafter(-ZERO, -np.inf))
     category, missing = (decision & 1) > 0, (decision >> 2) & 3
     if missing.max() > _NAN:
         raise ArtifactError("a node has an unknown missing type")
@@ -174,7 +177,7 @@ def _tree(said: Mapping[str, str], group: int, columns: int, kinds: np.ndarray) 
     goes_left = np.where(missing == _NONE, threshold >= 0, (decision & 2) > 0)
     empty = np.zeros(leaves, dtype=np.int64)
     return Tree(
-        np.concatenate((feature, empty - 1)), np.concatenate((np.where(category, 0, threshold), empty)),
+        np.concatenate((feature, empty - 1)), np.concatenate((np.where(category, 0, np.where(np.abs(threshold) <= ZERO, edge, threshold)), empty)),
         np.concatenate((left, empty)), np.concatenate((right, empty)), np.concatenate((np.zeros(inner), value))[:, None],
         np.concatenate((np.where(category, IN, LE), empty)).astype(np.uint8), np.concatenate((goes_left, empty > 0)), members, group,
     )  # fmt: skip
