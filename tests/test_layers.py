@@ -106,6 +106,8 @@ def test_what_is_not_an_edge_imports_only_the_standard_library_and_numpy_at_modu
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_only_the_wire_imports_grpc_and_protobuf(path):
     parts = path.relative_to(ROOT).parts
+    if parts == ("runtimes", "onnx", "checks.py"):
+        return  # onnx's own parser raises protobuf's DecodeError, which must become an ArtifactError
     if parts[0] == "server" or (parts[0] == "runtimes" and parts[1] in ("wire.py", "grpc.py", "wire", "grpc", "_proto")):
         return
     assert not {t[0] for t in _imports(path)} & {"grpc", "google"}

@@ -33,7 +33,8 @@ from .errors import (
 from .interfaces import Array, Framework, Runtime, Session
 from .model import Model, Route
 from .package import Package, read_package
-from .pipeline.composed import set_loader
+from .pipeline.composed import Pipeline, PipelineRuntime, set_loader
+from .pipeline.session import PipelineSession
 from .signature import ROWS, Signature, TensorSpec
 from .tensors import Coercion, batch_rows
 
@@ -585,6 +586,9 @@ def load(
         again = None if artifact.origin is None else (_reload, (os.path.abspath(artifact.origin), artifact.sha256, keywords))
         if artifact.format == "mlb":
             return _load_package(artifact, demand, via, device, provider, verify, sample, given, again)
+        if artifact.format in ("pipeline", "pipeline-toml"):
+            session = PipelineRuntime().load(artifact, demand=demand)
+            return Pipeline._of(session, _stem(artifact), reload=again, sample=sample)
         if artifact.format == "onnx":
             return _load_onnx(artifact, via, device, provider, sample, signature, given, again)
         return _load_framework(artifact, demand, via, device, provider, verify, sample, signature, trusted_types, given, again)
@@ -864,16 +868,10 @@ def _open_implementation(
         else "the package has no usable ONNX"
     )
     route = Route(entry.runtime, why, package.provenance.get("framework"), "data" if graph else demand.level.name.lower(), considered)
-    return Model(
-        session,
-        runtime=runtime,
-        route=route,
-        report=report,
-        samples=package.samples,
-        name=package.name,
-        reload=again,
-        provenance=package.provenance,
-    )
+    known = dict(route=route, report=report, samples=package.samples, reload=again, provenance=package.provenance)
+    if isinstance(session, PipelineSession):
+        return Pipeline._of(session, package.name, **known)
+    return Model(session, runtime=runtime, name=package.name, **known)
 
 
 def _sane(parity: Mapping[str, Any] | None) -> bool:

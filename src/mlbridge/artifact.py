@@ -297,7 +297,7 @@ def _copy_folder(origin: Path, target: Path, label: str, max_bytes: int | None) 
 def sniff(path: Path) -> str:
     """Return the format of a file or folder, a name of `FORMATS`, by looking at its content.
 
-    The name of a file decides only for R scripts, which are plain text.
+    The name of a file decides only for R scripts and `pipeline.toml`, which are plain text.
     """
     if path.is_dir():
         return _sniff_folder(path)
@@ -321,7 +321,7 @@ def sniff(path: Path) -> str:
         return "pmml"
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
         return "safetensors"
-    if path.suffix == ".toml" and b"[stages]" in path.read_bytes()[: 1 << 20]:
+    if path.suffix == ".toml":  # plain text, as R scripts are; what it holds is checked by its reader
         return "pipeline-toml"
     if path.suffix in (".R", ".r"):
         return "r-script"

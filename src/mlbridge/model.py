@@ -301,7 +301,7 @@ class Model:
     def describe(self) -> Description:
         """Return signature, route and why, device, trust and parity, to print or show in a notebook."""
         parity = (
-            str(self.report) if self.report is not None else "the native model itself" if self.route.runtime != "onnx" else "not verified"
+            str(self.report) if self.report is not None else "the native model itself" if self.route.runtime not in ("onnx", "pipeline") else "not verified"
         )
         extra = self._session.describe() if hasattr(self._session, "describe") else {}
         return Description(self.name, self.signature, self.route, self.device, parity, self.placement, extra)
@@ -389,10 +389,10 @@ class Model:
 
     def _write_implementations(self, tree: Path, native: bool | str) -> list[Implementation]:
         verified = self.report is not None and self.report.verified
-        primary_is_native = self.route.runtime != "onnx"
+        primary_is_native = self.route.runtime not in ("onnx", "pipeline")
         out, refused = [], []
         if not (primary_is_native and native is False):
-            out += self._write_one(self._runtime, self._session, tree, "native" if primary_is_native else "onnx", refused)
+            out += self._write_one(self._runtime, self._session, tree, "native" if primary_is_native else self.route.runtime, refused)
         wants_native = native is True or (native == "auto" and not verified)
         if wants_native and self._native is not None and not primary_is_native:
             runtime, session = self._native()
@@ -400,7 +400,7 @@ class Model:
                 out += self._write_one(runtime, session, tree, "native", refused)
             finally:
                 session.close()
-        if not out or (native is True and not any(i.runtime != "onnx" for i in out)):
+        if not out or (native is True and not any(i.runtime not in ("onnx", "pipeline") for i in out)):
             raise UnsupportedError(f"{self.name}: no implementation can be saved: {'; '.join(refused) or 'none was allowed'}")
         return out
 

@@ -236,13 +236,24 @@ def _by_tf2onnx(model: Any, signature: Signature) -> Any:
         answer = _call(model, dict(zip(names, tensors)))
         return [answer[n] for n in outputs]
 
-    proto, _ = tf2onnx.convert.from_function(tf.function(call, autograph=False), input_signature=specs, opset=_OPSET)
+    proto, _ = tf2onnx.convert.from_function(
+        tf.function(call, autograph=False), input_signature=specs, opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
+    )
     order = {f"mlb_{i}": i for i in range(len(specs))}
     inputs = sorted(proto.graph.input, key=lambda v: order.get(v.name.split(":")[0], len(order)))
     kept = [type(v).FromString(v.SerializeToString()) for v in inputs]
     del proto.graph.input[:]
     proto.graph.input.extend(kept)
     return proto
+
+
+def _erfc(context: Any, node: Any, name: str, args: Any) -> None:
+    """Write Erfc, which GELU uses and tf2onnx lacks, as 1 - Erf."""
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    one = context.make_const(f"{name}_one", np.ones((), np.float32 if dtypes[0] == 1 else np.float64)).output[0]
+    context.remove_node(node.name)
+    erf = context.make_node("Erf", [node.input[0]], dtypes=dtypes, shapes=shapes)
+    context.make_node("Sub", [one, erf.output[0]], name=name, outputs=node.output, dtypes=dtypes, shapes=shapes)
 
 
 def _by_keras(model: Any, signature: Signature) -> Any:

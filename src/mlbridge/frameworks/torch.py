@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,7 +105,7 @@ class TorchFramework:
         arguments, dynamic = _example(torch, signature)
         for dims in _attempts(torch, dynamic):
             try:
-                with warnings.catch_warnings(), torch.no_grad(), _quiet():
+                with warnings.catch_warnings(), torch.no_grad(), _quiet(), _without_triton():
                     warnings.simplefilter("ignore")
                     program = torch.onnx.export(
                         model,
@@ -136,6 +138,19 @@ def _quiet() -> Any:
                 logging.getLogger(n).setLevel(level)
 
     return Quiet()
+
+
+@contextmanager
+def _without_triton() -> Iterator[None]:
+    """Keep torch from loading triton beside TensorFlow: both bring an LLVM, and the second to load aborts the process."""
+    if "tensorflow" not in sys.modules or "triton" in sys.modules:
+        yield
+        return
+    sys.modules["triton"] = None  # type: ignore[assignment]  # an import of it raises ImportError, which torch expects
+    try:
+        yield
+    finally:
+        del sys.modules["triton"]
 
 
 def _evaluated(model: Any) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ..errors import SignatureError
 from ..signature import ROWS, Field, Signature, TensorSpec, blocks
 from .graph import Endpoint, check_names, nearest, order_stages, parse_endpoint, straight_wiring
+from .steps import Refuse
 from .typing import Edge, Symbols, fit, narrowed
 
 __all__ = ["Feed", "Plan", "build"]
@@ -53,6 +54,7 @@ class _Builder:
             self.problems.append("a pipeline needs at least one stage")
         self.given = dict(wiring) if wiring is not None else self._straight()
         self.consumers: dict[Endpoint, Endpoint] = {}
+        self.tight: set[str] = set()  # stages that only hand missing values on, before a consumer that refuses them
         self.wanted_outputs = outputs
         self.inputs: dict[str, TensorSpec] = {}
         self.columns: dict[str, tuple[str, str]] = {}  # pipeline column -> (input, column)
@@ -113,7 +115,7 @@ class _Builder:
     def consumer_spec(self, end: Endpoint) -> TensorSpec:
         spec = narrowed(self.stages[end.stage].input(end.tensor), end.column)  # type: ignore[index]
         assert spec is not None
-        return spec
+        return replace(spec, missing="refuse") if end.stage in self.tight else spec
 
     # ---- the pipeline's own inputs
 
@@ -156,6 +158,8 @@ class _Builder:
     def producer_spec(self, end: Endpoint) -> tuple[Endpoint, TensorSpec] | None:
         if end.stage is not None:
             spec = narrowed(self.stages[end.stage].output(end.tensor), end.column)
+            if spec is not None and end.stage in self.tight:
+                spec = replace(spec, missing="refuse")
             return None if spec is None else (end, spec)
         if end.tensor in self.columns and end.tensor not in self.inputs:
             block, column = self.columns[end.tensor]
@@ -206,11 +210,21 @@ class _Builder:
             self.problems.append(f"{self.consumers[consumer]} → {consumer}: there is no such producer")
             return None
         producer, have = found
+        if consumer.stage in self.tight:
+            want = replace(want, missing="refuse")
+        if have.missing == "allow" and want.missing == "refuse" and self._hands_on(producer.stage):
+            self.tight.add(producer.stage or "")
         steps, problems = fit(have, want, (producer.stage, consumer.stage or ""), self.symbols)
+        if producer.stage in self.tight and want.missing == "refuse" and want.dtype.startswith("float"):
+            steps = [*steps, Refuse(str(consumer))]
         if producer.column is not None:
             steps = _with_column_pick(self._full(producer), producer, have, steps)
         self.problems += [f"{producer} → {consumer}: {p}  [{have} → {want}]" for p in problems]
         return Edge(producer, consumer, tuple(steps))
+
+    def _hands_on(self, stage: str | None) -> bool:
+        """Whether a stage's missing answers can come from missing inputs, which the pipeline can refuse at its door."""
+        return stage is not None and any(s.missing == "allow" for s in self.stages[stage].inputs)
 
     def _full(self, end: Endpoint) -> TensorSpec:
         return self.inputs[end.tensor] if end.stage is None else self.stages[end.stage].output(end.tensor)
@@ -219,8 +233,14 @@ class _Builder:
 
     def finish(self) -> Plan:
         self.parse()
-        self.make_inputs()
-        feeds = {stage: self.feeds_of(stage) for stage in self.stages}
+        before, feeds = list(self.problems), {}
+        for _ in range(len(self.stages) + 1):
+            tight = set(self.tight)
+            self.problems, self.symbols, self.inputs, self.columns = list(before), Symbols(), {}, {}
+            self.make_inputs()
+            feeds = {stage: self.feeds_of(stage) for stage in self.stages}
+            if self.tight == tight:
+                break
         needs = {s: {e.producer.stage for f in fs for e in f.edges if e.producer.stage is not None} for s, fs in feeds.items()}
         order, cycles = order_stages(self.stages, needs)
         self.problems += cycles
@@ -266,7 +286,8 @@ class _Builder:
     def _output_spec(self, name: str, end: Endpoint) -> TensorSpec:
         spec = narrowed(self.stages[end.stage].output(end.tensor), end.column)  # type: ignore[index]
         assert spec is not None
-        return replace(self._resolved(end.stage, spec), name=name)
+        missing = "refuse" if end.stage in self.tight else spec.missing
+        return replace(self._resolved(end.stage, spec), name=name, missing=missing)
 
     def _resolved(self, stage: str | None, spec: TensorSpec) -> TensorSpec:
         dims = []

@@ -138,9 +138,11 @@ class Pipeline(Model):
             raise
         self._adopt(session, name, sample)
 
-    def _adopt(self, session: PipelineSession, name: str, sample: Any = None, reload: tuple | None = None, samples: Any = None) -> None:
-        why = " >> ".join(session.plan.order)
-        Model.__init__(self, session, runtime=PipelineRuntime(), route=Route("pipeline", why), name=name, reload=reload, samples=samples)
+    def _adopt(
+        self, session: PipelineSession, name: str, sample: Any = None, samples: Any = None, route: Route | None = None, **keywords: Any
+    ) -> None:
+        route = route or Route("pipeline", " >> ".join(session.plan.order))
+        Model.__init__(self, session, runtime=PipelineRuntime(), route=route, name=name, samples=samples, **keywords)
         if sample is not None:
             feeds, _ = self._coercion.feeds(sample)
             feeds = {k: v[:64] for k, v in feeds.items()} if self.signature.batched else feeds
@@ -302,14 +304,14 @@ def _signature_of(stage: Any) -> Signature | None:
     return read_package(artifact).signature if artifact.format == "mlb" else None
 
 
-def _opened(stages: Mapping[str, Any], trust: str, options: Any) -> tuple[dict[str, Model], list[Model]]:
+def _opened(stages: Mapping[str, Any], trust: str, options: Any, **keywords: Any) -> tuple[dict[str, Model], list[Model]]:
     models, owned = {}, []
     try:
         for name, stage in stages.items():
             if isinstance(stage, Model):
                 models[name] = stage
             else:
-                models[name] = _load(stage, trust=trust, options=options)
+                models[name] = _load(stage, trust=trust, options=options, **keywords)
                 owned.append(models[name])
     except BaseException as exc:
         for m in owned:
@@ -398,7 +400,8 @@ class PipelineRuntime:
         trust = "data" if demand is None else "code" if demand.level == 2 and demand.sha256 is None else demand.level.name.lower()
         base = folder if folder is not None else (source.origin or source.path).parent
         stages = {n: s if ":" in s and not os.path.exists(base / s) else base / s for n, s in made["stages"].items()}
-        models, owned = _opened(stages, trust, None)
+        # a saved pipeline has golden rows of its own, which verify all stages at once
+        models, owned = _opened(stages, trust, None, verify="auto" if folder is None else "never")
         try:
             plan = build({n: m.signature for n, m in models.items()}, made.get("wiring"), made.get("outputs"))
         except BaseException:

@@ -12,7 +12,7 @@ from ..interfaces import Array
 from ..signature import TensorSpec
 from ..tensors import coerce
 
-__all__ = ["Cast", "Columns", "Recode", "Reshape", "Step"]
+__all__ = ["Cast", "Columns", "Recode", "Refuse", "Reshape", "Step"]
 
 
 class Step:
@@ -111,3 +111,23 @@ class Recode(Step):
         offsets = np.arange(len(self.tables), dtype=np.int64) * width + 1
         index = graph.add("Add", graph.cast(value, "int64"), graph.const(offsets if len(self.tables) > 1 else offsets[0]))
         return graph.add("Gather", graph.const(flat), index, axis=0)
+
+
+@dataclass(frozen=True)
+class Refuse(Step):
+    """Check that a stage which only hands missing values on made none of its own."""
+
+    consumer: str
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        return "refuses missing"
+
+    def __call__(self, values: Array) -> Array:
+        if np.isnan(values).any():
+            problem = f"{self.consumer}: the stage before it gave a missing value, which it refuses"
+            raise InputError(problem, problems=[problem])
+        return values
+
+    def emit(self, graph: Any, value: str) -> str:
+        return value  # a graph cannot refuse; the pipeline's inputs already do
