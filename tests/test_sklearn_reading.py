@@ -63,3 +63,16 @@ def test_recognising_a_model_needs_only_its_class_name():
     assert FRAMEWORK.accepts(MODEL)
     assert not FRAMEWORK.accepts(object())
     assert not FRAMEWORK.accepts(LogisticRegression)
+
+
+def test_boosters_with_the_same_interface_are_left_to_their_own_framework():
+    xgboost = pytest.importorskip("xgboost")
+    assert not FRAMEWORK.accepts(xgboost.XGBClassifier())
+
+
+class _Ours(LogisticRegression):
+    pass
+
+
+def test_a_subclass_of_ones_own_is_accepted():
+    assert FRAMEWORK.accepts(_Ours())

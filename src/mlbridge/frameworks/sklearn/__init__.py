@@ -18,6 +18,9 @@ from ...signature import Signature
 __all__ = ["SklearnFramework"]
 
 
+_OTHERS = frozenset({"xgboost", "lightgbm", "catboost"})  # subclasses of scikit-learn's that have frameworks of their own
+
+
 class SklearnFramework:
     """All that mlbridge knows about scikit-learn's estimators."""
 
@@ -27,7 +30,8 @@ class SklearnFramework:
 
     def accepts(self, model: object, /) -> bool:
         """Whether this is one of scikit-learn's estimators or a subclass of one; does not import it."""
-        return any(c.__module__.split(".")[0] == "sklearn" for c in type(model).__mro__) and not isinstance(model, type)
+        roots = [c.__module__.split(".")[0] for c in type(model).__mro__]
+        return "sklearn" in roots and roots[0] not in _OTHERS and not isinstance(model, type)
 
     def read(self, source: Artifact, /, *, trusted_types: Any = (), **options: Any) -> object:
         """Turn a skops file, or a pickle or joblib file whose trust was checked, into an estimator."""

@@ -176,7 +176,7 @@ def _fractional(classes: Any) -> bool:
 def output_specs(model: Any, outputs: dict[str, np.ndarray], missing: Sequence[str] = ()) -> tuple[TensorSpec, ...]:
     """Describe outputs that `ask` returned; those named in `missing` may be missing."""
     kind = kind_of(model)
-    rule = {name: "allow" if name in missing else "refuse" for name in outputs}
+    rule: dict[str, Any] = {name: "allow" if name in missing else "refuse" for name in outputs}
     if kind == "classifier":
         return _classifier_specs(model, outputs, rule)
     specs = []

@@ -36,6 +36,10 @@ for _method in _METHODS:
     emits(_method, "GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV")(_inner(_method, "best_estimator_"))
 
 
+for _method in _METHODS:
+    emits(_method, "FrozenEstimator")(_inner(_method, "estimator"))
+
+
 @emits("transform", "FeatureUnion")
 def union(e: Emitter, est: Any, frame: Frame) -> Frame:
     """Emit every part on the same frame, side by side, weighted."""

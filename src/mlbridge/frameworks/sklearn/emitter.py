@@ -271,7 +271,7 @@ class Emitter:
         """Return distances to each point, ("rows", points), by differences: exact near zero."""
         points = np.asarray(points, dtype=np.float64)
         if metric == "minkowski":
-            metric = {1: "manhattan", 2: "euclidean"}.get(p or 2, "minkowski")
+            metric = {1.0: "manhattan", 2.0: "euclidean"}.get(float(p or 2), "minkowski")
         if metric not in ("euclidean", "l2", "sqeuclidean", "manhattan", "cityblock", "l1", "chebyshev", "minkowski"):
             raise ConversionError(f"the metric {metric!r} has no ONNX form here", hint="use euclidean, manhattan, chebyshev or minkowski")
         parts = self._differences(x, points)

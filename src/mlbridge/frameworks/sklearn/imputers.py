@@ -110,7 +110,7 @@ def knn(e: Emitter, est: Any, frame: Frame) -> tuple[str, int]:
     )
     distance = e.op("Where", e.op("Equal", shared, 0.0), 1e300, e.op("Sqrt", square))  # no shared feature: never chosen while others are
     kept = np.asarray(est._valid_mask) if not getattr(est, "keep_empty_features", False) else np.ones(fit.shape[1], dtype=bool)
-    columns = [_knn_column(e, est, Frame.of(x, frame.width), hole, distance, fit[:, j], j) for j in np.flatnonzero(kept)]
+    columns = [_knn_column(e, est, Frame.of(x, frame.width), hole, distance, fit[:, j], int(j)) for j in np.flatnonzero(kept)]
     out = Frame.of(e.graph.concat(columns), len(columns))
     if est.add_indicator:
         out = Frame.join([out, e.transform(est.indicator_, frame)])

@@ -34,6 +34,10 @@ def reads_float32(model: Any) -> bool:
     return class_name(model) in _FLOAT32_TREES
 
 
+def _reading(model: Any) -> tuple[str, Any]:
+    return ("float32", "nearest") if reads_float32(model) else ("float64", "refuse")
+
+
 def infer(model: Any, sample: Any = None) -> Signature:
     """Decide the signature of a fitted estimator.
 
@@ -43,16 +47,16 @@ def infer(model: Any, sample: Any = None) -> Signature:
         If it is not fitted, or nothing says what its input is.
     """
     from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
 
+    try:
+        check_is_fitted(model)
+    except (NotFittedError, TypeError) as exc:
+        raise SignatureError(f"{type(model).__name__} is not fitted", hint="fit it first") from exc
     names = column_names(model)
     if class_name(model) in NO_SIGNATURE:
         raise SignatureError(f"{type(model).__name__} {NO_SIGNATURE[class_name(model)]}", hint="put it before mlbridge, in your own code")
-    try:
-        if names is None:
-            return _infer_array(model, sample)
-        return _infer_table(model, names, sample)
-    except NotFittedError as exc:
-        raise SignatureError(f"{type(model).__name__} is not fitted", hint="fit it first") from exc
+    return _infer_array(model, sample) if names is None else _infer_table(model, names, sample)
 
 
 # ---------------------------------------------------------------- arrays
@@ -68,7 +72,7 @@ def _infer_array(model: Any, sample: Any) -> Signature:
         rows = _line_rows(model)
         return Signature((spec,), output_specs(model, ask(model, rows)))
     rows = _array_rows(model, sample)
-    dtype, rounding = ("float32", "nearest") if reads_float32(model) else ("float64", "refuse")
+    dtype, rounding = _reading(model)
     rows = rows.astype(dtype)
     outputs = _first_answer(model, rows)
     missing, holes = _try_missing_array(model, rows)
@@ -119,9 +123,7 @@ def _first_answer(model: Any, x: Any) -> dict[str, np.ndarray]:
     try:
         return ask(model, x)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as exc:
-        from sklearn.exceptions import NotFittedError
-
-        if isinstance(exc, NotFittedError):
+        if isinstance(exc, SignatureError):
             raise
         raise SignatureError(
             f"{type(model).__name__} does not answer a plain row: {exc}", hint="pass sample= with rows it answers"
@@ -180,7 +182,7 @@ def _as_pandas(sample: Any) -> Any:
 
 def _fields(model: Any, names: list[str], table: Any) -> list[Field]:
     uses = trace(model, len(names))
-    dtype, rounding = ("float32", "nearest") if reads_float32(model) else ("float64", "refuse")
+    dtype, rounding = _reading(model)
     fields, problems = [], []
     droppable = _starts_with_column_transformer(model)
     for name, use in zip(names, uses, strict=True):

@@ -125,7 +125,7 @@ def label_radius(e: Emitter, est: Any, frame: Frame) -> Any:
 def predict_radius(e: Emitter, est: Any, frame: Frame) -> str:
     """Emit the weighted mean within the radius; NaN without neighbours, as the library does."""
     d, inside = _inside(e, est, frame)
-    w = weights(e, est, d, inside)
+    w = str(weights(e, est, d, inside))
     y = np.asarray(est._y, dtype=np.float64)
     total = e.op("MatMul", w, y.reshape(len(y), -1))
     out = e.op("Div", total, e.reduce("Sum", w))

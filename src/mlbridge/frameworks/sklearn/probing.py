@@ -236,7 +236,7 @@ def coverage(model: Any, rows: dict[str, np.ndarray], signature: Signature) -> f
     if getattr(est, "_preprocessor", None) is not None:
         with quiet():
             x = np.asarray(est._preprocessor.transform(TableMaker(model, signature)(rows)), dtype=np.float64)
-        return node_coverage(forest.trees, x, missing=np.isnan(x).any(axis=0))
+        return node_coverage(forest.trees, x, missing=np.asarray(np.isnan(x).any(axis=0)))
     places = _places(signature, names)
     if places is None:
         return None
@@ -251,4 +251,4 @@ def _coverage_behind_steps(model: Any, rows: dict[str, np.ndarray], signature: S
         return None
     steps, _, forest = behind
     x = steps_output(model, steps, signature, rows)
-    return node_coverage(forest.trees, x.astype(forest.dtype), dtype=forest.dtype, missing=np.isnan(x).any(axis=0))
+    return node_coverage(forest.trees, x.astype(forest.dtype), dtype=forest.dtype, missing=np.asarray(np.isnan(x).any(axis=0)))

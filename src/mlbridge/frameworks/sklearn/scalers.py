@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -273,7 +274,7 @@ def piecewise(e: Emitter, x: str, function: Any, low: float, high: float, pieces
     width = edges[1] - edges[0]
     coefs = np.zeros((pieces, degree + 1))
     for i, edge in enumerate(edges[:-1]):
-        fit = chebyshev.cheb2poly(chebyshev.chebinterpolate(lambda t, edge=edge: function(edge + (t + 1) * width / 2), degree))
+        fit = chebyshev.cheb2poly(chebyshev.chebinterpolate(_shifted(function, float(edge), float(width) / 2), degree))
         coefs[i, : len(fit)] = fit
     at = e.op("Div", e.op("Sub", x, low), float(width))
     piece = e.op("Max", e.op("Min", e.op("Floor", at), float(pieces - 1)), 0.0)
@@ -284,3 +285,8 @@ def piecewise(e: Emitter, x: str, function: Any, low: float, high: float, pieces
     for k in range(degree - 1, -1, -1):
         value = e.op("Add", e.op("Mul", value, t), e.op("Gather", coefs[:, k], index))
     return value
+
+
+def _shifted(function: Callable[[np.ndarray], np.ndarray], edge: float, half: float) -> Any:
+    """Return the function of [-1, 1] that is `function` on the piece which starts at `edge`."""
+    return lambda t: function(edge + (t + 1) * half)

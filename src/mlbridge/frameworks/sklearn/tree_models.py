@@ -129,7 +129,7 @@ def _sums(e: Emitter, est: Any, frame: Frame, **kwargs: Any) -> str:
     if forest is None:
         raise ConversionError(f"{type(est).__name__} is not made of trees")
     x = kwargs.get("x") or e.matrix(frame, forest.dtype)
-    aggregate = "average" if forest.average else "sum"
+    aggregate: Any = "average" if forest.average else "sum"
     return add_trees(e.graph, x, forest.trees, targets=forest.targets, aggregate=aggregate, dtype=forest.dtype)
 
 
