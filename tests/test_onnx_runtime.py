@@ -42,7 +42,9 @@ def big(layers=40, width=32):
     names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]
     nodes = []
     for i in range(layers):
-        nodes += [helper.make_node("MatMul", [names[i], f"w{i}"], [f"m{i}"]), helper.make_node("Tanh", [f"m{i}"], [names[i + 1]])]
+        nodes += [helper.make_node("MatMul", [names[i], f"w{i}"], [f"m{i}"]), helper.make_node("Add", [f"m{i}", "b"], [f"a{i}"])]
+        nodes += [helper.make_node("Tanh", [f"a{i}"], [names[i + 1]])]
+    weights.append(numpy_helper.from_array(np.ones(width, "f4"), "b"))
     return model_of(nodes, [("x", F, ["N", width])], [("y", F, ["N", width])], weights)
 
 

@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 __all__ = ["cache_folder", "key_of", "machine", "read_bytes", "read_json", "write_bytes", "write_json"]
 
 _LOG = logging.getLogger("mlbridge.executor")
-_DIGEST = 32
+_DIGEST = 4  # a checksum finds damage; whoever may write here may write a matching one
 
 
 def cache_folder() -> Path:
@@ -66,7 +67,7 @@ def read_bytes(kind: str, key: str) -> bytes | None:
     except OSError:
         return None
     body = memoryview(data)[_DIGEST:]
-    if hashlib.blake2b(body, digest_size=_DIGEST, key=key[:32].encode()).digest() == data[:_DIGEST]:
+    if len(data) >= _DIGEST and _checksum(body, key) == data[:_DIGEST]:
         return bytes(body)
     _LOG.warning("the cache entry %s is damaged; it is made again", path)
     try:
@@ -76,6 +77,11 @@ def read_bytes(kind: str, key: str) -> bytes | None:
     return None
 
 
+def _checksum(body: bytes | memoryview, key: str) -> bytes:
+    """Return a checksum of the name and the content, so that entries cannot be swapped unnoticed."""
+    return zlib.crc32(body, zlib.crc32(key.encode())).to_bytes(_DIGEST, "little")
+
+
 def write_bytes(kind: str, key: str, body: bytes) -> bool:
     """Keep an entry; False where the folder cannot be written."""
     folder = cache_folder() / kind
@@ -83,7 +89,7 @@ def write_bytes(kind: str, key: str, body: bytes) -> bool:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(temporary, "wb") as f:
-            f.write(hashlib.blake2b(body, digest_size=_DIGEST, key=key[:32].encode()).digest())
+            f.write(_checksum(body, key))
             f.write(body)
         temporary.replace(folder / key)
     except OSError as exc:

@@ -23,6 +23,8 @@ _LOG = logging.getLogger("mlbridge.executor")
 _LOAD_TIMEOUT_S = 120.0  # constant folding runs operators while loading, where no RunOptions can reach
 _CACHE_BYTES = 64 << 10  # below this optimising costs less than reading a file
 _CACHE_MAX_BYTES = 512 << 20
+_WORTH_NODES = 0.9  # where optimising leaves more of the nodes, its result starts no faster
+_NO_GAIN = b"no gain"
 
 # Dropping only these is not worth a second session: they read and write a few values.
 _CHEAP = frozenset(
@@ -104,6 +106,8 @@ class Engine:
             return None
         key = cache.key_of("optimised", self.sha256)
         kept = cache.read_bytes("optimised", key)
+        if kept == _NO_GAIN:
+            return None
         if kept is not None:
             try:
                 return _create(kept, self.plan, optimised=True)
@@ -113,7 +117,8 @@ class Engine:
             target = Path(folder, "optimised.onnx")
             session = _create(model, self.plan, save_to=target)
             if target.is_file():
-                cache.write_bytes("optimised", key, target.read_bytes())
+                smaller = target.read_bytes()
+                cache.write_bytes("optimised", key, smaller if _nodes(smaller) <= _WORTH_NODES * _nodes(model) else _NO_GAIN)
         return session
 
     def with_plan(self, plan: Plan) -> Engine:
@@ -239,6 +244,12 @@ def _placement(native: Any) -> dict[str, float]:
         counts[subgraph.ep_name] += len(subgraph.get_nodes())
     total = sum(counts.values())
     return {name: n / total for name, n in counts.most_common()} if total else {}
+
+
+def _nodes(model: bytes) -> int:
+    import onnx
+
+    return len(onnx.load_model_from_string(model).graph.node)
 
 
 def _prune(model: bytes | Path, names: Sequence[str]) -> bytes | Path | None:

@@ -1,0 +1,47 @@
+"""The hot path: the public Model.predict, checks included, against a raw `session.run(None, feeds)`."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from benchmarks.executor.models import DAILY, graph, open_model, rows
+from benchmarks.harness import Bar, Section, geometric_mean, interleave, ratio_row
+
+BARS = {"allow": {1: 0.80, 64: 0.92, 1024: 1.02}, "refuse": {1: 0.90, 64: 0.96, 1024: 1.06}}
+
+
+def bench(quick: bool) -> Section:
+    section = Section(
+        "hot_path",
+        "Model.predict against raw onnxruntime",
+        "Both in one process on the same graph. *allow*: missing values may occur; *refuse*: every call looks for them.",
+    )
+    for batch in (1, 64, 1024):
+        found = {rule: [] for rule in BARS}
+        for name in DAILY:
+            raw = onnxruntime.InferenceSession(graph(name), providers=["CPUExecutionProvider"])
+            x = rows(batch)
+            feeds = {raw.get_inputs()[0].name: x}
+            models = {rule: open_model(graph(name), rule) for rule in BARS}
+            for model in models.values():
+                _same(raw, feeds, model.predict(x))
+            variants = {"raw": lambda raw=raw, feeds=feeds: raw.run(None, feeds)}
+            variants |= {rule: lambda m=m, x=x: m.predict(x) for rule, m in models.items()}
+            times = interleave(variants, rounds=40 if quick else 120)
+            for rule in BARS:
+                row = ratio_row(f"{name}, batch {batch}", f"missing {rule}", times[rule], times["raw"])
+                section.rows.append(row)
+                found[rule].append(row)
+            for model in models.values():
+                model.close()
+        for rule, limits in BARS.items():
+            section.bars.append(
+                Bar(f"batch {batch}, missing {rule}: geometric mean of four models", *geometric_mean(found[rule]), limits[batch])
+            )
+    return section
+
+
+def _same(raw, feeds, answer) -> None:
+    for output, want in zip(raw.get_outputs(), raw.run(None, feeds)):
+        np.testing.assert_allclose(answer[output.name], want, rtol=1e-5, atol=1e-6)
