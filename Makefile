@@ -28,7 +28,7 @@ check: .venv/.python-ready ## lint, layers, docstrings
 
 test: setup ## what CI runs: everything but the long sweeps and foreign environments
 	@$(PY) -m ruff check src tests benchmarks examples
-	@$(PYTEST) -q -m "not full and not peers" $(PYTEST_ARGS)
+	@$(PYTEST) -q -n 2 --dist loadfile -m "not full and not peers" --durations 25 $(PYTEST_ARGS)
 	@bash tools/setup.sh test-bindings
 
 test-full: setup ## the long sweeps, with the numbers the documentation quotes

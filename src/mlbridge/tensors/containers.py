@@ -45,12 +45,12 @@ def open_container(x: Any, signature: Signature) -> Opened:
         return _open_table(x, root)
     if isinstance(x, (list, tuple)) and x and all(isinstance(r, Mapping) for r in x):
         return Opened("records", _open_records(x))
-    if isinstance(x, str) or not (hasattr(x, "__array__") or isinstance(x, (Sequence, int, float, bool))):
-        if root not in ("torch", "tensorflow", "scipy", "jax", "jaxlib"):
-            raise InputError(
-                f"{type(x).__name__} is not an input a model takes",
-                hint="pass a table (pandas, polars, Arrow), a dict of arrays, one record, a list of records, or an array",
-            )
+    arrays = hasattr(x, "__array__") or isinstance(x, (Sequence, int, float, bool)) or root in ("torch", "tensorflow", "scipy", "jax", "jaxlib")
+    if isinstance(x, str) or not arrays:
+        raise InputError(
+            f"{type(x).__name__} is not an input a model takes",
+            hint="pass a table (pandas, polars, Arrow), a dict of arrays, one record, a list of records, or an array",
+        )
     return Opened("array", {None: x})
 
 
