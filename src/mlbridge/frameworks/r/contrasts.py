@@ -12,7 +12,9 @@ import numpy as np
 from .robject import RObject
 from .values import refuse
 
-__all__ = ["contrast_matrix"]
+__all__ = ["MAX_LEVELS", "contrast_matrix"]
+
+MAX_LEVELS = 4096  # a contrast matrix is square in the levels
 
 
 def contrast_matrix(given: RObject | None, levels: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -28,6 +30,8 @@ def contrast_matrix(given: RObject | None, levels: tuple[str, ...], name: str) -
         The factor, for messages.
     """
     n = len(levels)
+    if n > MAX_LEVELS:
+        raise refuse(f"the factor {name!r} with {n} levels; the limit is {MAX_LEVELS}")
     if given is not None and given.kind in ("double", "integer") and len(given.dim) == 2:
         matrix = given.array()
         if matrix.shape[0] != n:

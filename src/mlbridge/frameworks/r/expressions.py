@@ -53,8 +53,11 @@ def head(node: Any) -> str:
     first = node.value[0]
     if isinstance(first, RObject) and first.kind == "symbol":
         return first.value
-    if head(first) in ("::", ":::") and len(first.value) == 3 and isinstance(first.value[2], RObject) and first.value[2].kind == "symbol":
-        return first.value[2].value
+    if isinstance(first, RObject) and first.kind == "language" and len(first.value) == 3:  # pkg::name; no deeper: a file may nest heads
+        operator, _, name = first.value
+        symbols = all(isinstance(v, RObject) and v.kind == "symbol" for v in (operator, name))
+        if symbols and operator.value in ("::", ":::"):
+            return name.value
     return ""
 
 

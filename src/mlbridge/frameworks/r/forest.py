@@ -38,7 +38,7 @@ class RandomForest(Family):
         if len(names) != len(self.ncat):
             raise refuse("a randomForest whose columns have no names")
         formula = "randomForest.formula" in model.classes
-        frame = ModelFrame(model["terms"], found) if formula else None
+        frame = ModelFrame(model["terms"], found, call=model.get("call")) if formula else None
         if frame is not None and "character" in frame.classes:
             raise refuse("a character column: randomForest codes it by what occurs in the batch")
         ordered = [n for n, c in zip(names, self.ncat) if n in found and c == 1]

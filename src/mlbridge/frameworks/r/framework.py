@@ -14,7 +14,7 @@ import numpy as np
 from ...artifact import Artifact
 from ...errors import ArtifactError, ConversionError, MlbridgeError, UnsupportedError
 from ...interfaces import Array
-from ...signature import Signature, TensorSpec, blocks
+from ...signature import Signature, blocks
 from . import families
 from .family import Family, build, grid
 from .rds import read_rds
@@ -23,6 +23,7 @@ from .robject import RObject
 __all__ = ["RFramework"]
 
 _PROBE_ROWS = 256
+_BREAKS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RecursionError, MemoryError)
 _MAX_TREE_ROWS = 20_000  # nodes tried, as the design says
 
 
@@ -57,7 +58,7 @@ class RFramework:
         """Decide the signature from the model alone: its formula, its levels, its class."""
         family = self._family(model, options)
         with _malformed():
-            return Signature(blocks(family.fields()), tuple(_spell(s) for s in family.outputs()))
+            return Signature(blocks(family.fields()), family.outputs())
 
     def native(self, model: object, /, *, signature: Signature, **options: Any) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
         """Refuse: an R model runs natively in R."""
@@ -110,10 +111,6 @@ class _malformed:  # noqa: N801 - a context manager reads as a word
             exc, MlbridgeError
         ):
             raise ArtifactError(f"the R model is malformed: {type(exc).__name__}: {exc}") from exc
-
-
-def _spell(spec: TensorSpec) -> TensorSpec:
-    return spec
 
 
 def _tree_rows(family: Family, signature: Signature, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:

@@ -25,7 +25,9 @@ def model_frame(model: RObject, *, missing: str = "allow") -> ModelFrame:
     """Return the formula of a fit: its terms, its levels, and an offset given beside it."""
     call = model.get("call")
     offset = call.get("offset") if isinstance(call, RObject) and call.kind == "language" else None
-    return ModelFrame(model["terms"], text_levels(model.get("xlevels")), offsets=(offset,) if offset is not None else (), missing=missing)
+    return ModelFrame(
+        model["terms"], text_levels(model.get("xlevels")), offsets=(offset,) if offset is not None else (), missing=missing, call=call
+    )
 
 
 def frame_ranges(model: RObject, frame: ModelFrame) -> dict[str, tuple[float, float]]:

@@ -18,6 +18,7 @@ from .values import Numeric, numeric_field, refuse
 
 __all__ = ["Nnet"]
 
+_MAX_UNITS = 8192  # its connections are laid out as a square matrix
 _SIGMOID_LIMIT = 15.0  # nnet's sigmoid is exactly 0 and 1 beyond it
 
 
@@ -40,6 +41,8 @@ class Nnet(Family):
         model, (p, h, k) = self.model, self.layers
         starts, sources, weights = model["nconn"].integers(), model["conn"].integers(), model["wts"].numbers()
         units = 1 + p + h + k
+        if min(p, h, k) < 0 or units > _MAX_UNITS:
+            raise refuse(f"a network of {units} units; the limit is {_MAX_UNITS}")
         if len(starts) < units + 1 or starts[-1] > min(len(sources), len(weights)) or (sources >= units).any():
             raise ArtifactError("the network's connections do not fit its layers")
         dense = np.zeros((units, units))

@@ -49,9 +49,13 @@ class ModelFrame:
         Offset expressions outside the formula (`glm(offset = )`).
     missing : {'allow', 'refuse'}
         The rule of every raw column.
+    call : RObject, optional
+        The call of the fit: its `data` decides whether a name is a column or a number of the formula's environment.
     """
 
-    def __init__(self, terms: Any, xlevels: Mapping[str, tuple[str, ...]], *, offsets: tuple = (), missing: str = "allow") -> None:
+    def __init__(
+        self, terms: Any, xlevels: Mapping[str, tuple[str, ...]], *, offsets: tuple = (), missing: str = "allow", call: Any = None
+    ) -> None:
         if not isinstance(terms, RObject) or terms.kind != "language" or "variables" not in terms.attributes:
             raise ArtifactError("the R model has no terms object")
         self.xlevels = dict(xlevels)
@@ -67,6 +71,7 @@ class ModelFrame:
         self.offset_index = tuple(int(i) - 1 for i in offset.value) if isinstance(offset, RObject) else ()
         self._read_labels(terms)
         self._environment = _environment(terms.attribute(".Environment"))
+        self._doubtful = self._environment.keys() - _certain(self._environment, terms.attribute(".Environment"), call)
         self._raw: dict[str, tuple] | None = None
 
     def _read_labels(self, terms: RObject) -> None:
@@ -128,14 +133,18 @@ class ModelFrame:
             return
         self._walk(node, self.xlevels.get(label), found, 0)
 
-    def _walk(self, node: Any, levels: tuple[str, ...] | None, found: dict[str, tuple], depth: int) -> None:
+    def _walk(self, node: Any, levels: tuple[str, ...] | None, found: dict[str, tuple], depth: int, *, tagged: bool = False) -> None:
         if depth > _MAX_DEPTH:
             raise refuse("a formula nested too deep")
         if not isinstance(node, RObject):
             return
         if node.kind == "symbol":
             name = node.value
-            if name not in self._bare() and (name in CONSTANTS or name in self._environment):
+            if name not in self._bare() and name in self._environment:
+                if name in self._doubtful:
+                    raise refuse(f"{name!r} may be a column of the data or a variable beside the formula: the file does not say")
+                return
+            if name not in self._bare() and (name == "pi" or (name in CONSTANTS and tagged)):
                 return
             if name and name not in found:
                 found[name] = ("numeric",)
@@ -153,8 +162,9 @@ class ModelFrame:
             elif raw not in found:
                 found[raw] = ("numeric",)
             return
-        for argument in arguments[:1] if name in ("relevel", "C") else arguments:
-            self._walk(argument, levels, found, depth + 1)
+        tags = node.tags[1:] or (None,) * len(arguments)
+        for tag, argument in list(zip(tags, arguments))[: 1 if name in ("relevel", "C") else None]:
+            self._walk(argument, levels, found, depth + 1, tagged=bool(tag))
 
     def _bare(self) -> set[str]:
         return {v.value for v in self.variables if isinstance(v, RObject) and v.kind == "symbol"}
@@ -286,6 +296,18 @@ def _environment(env: Any) -> dict[str, Any]:
             if isinstance(value, RObject) and value.kind in ("double", "integer", "logical") and len(value) == 1 and not value.attributes:
                 out[name] = value.numbers()[0]
     return out
+
+
+def _certain(numbers: Mapping[str, Any], env: Any, call: Any) -> set[str]:
+    """Return the names that cannot be columns: the fit had no `data`, or its data is in the environment and lacks them."""
+    data = call.get("data") if isinstance(call, RObject) and call.kind == "language" else None
+    if data is None:
+        return set(numbers)
+    if isinstance(data, RObject) and data.kind == "symbol" and isinstance(env, RObject):
+        found = env.frame().get(data.value)
+        if isinstance(found, RObject) and found.kind == "list":
+            return set(numbers) - set(found.names)
+    return set()
 
 
 def _raw_kind(levels: tuple[str, ...]) -> tuple:
