@@ -51,6 +51,7 @@ fit_linear <- function() {
   keep("lm-toothgrowth-sum", lm(len ~ supp * factor(dose), ToothGrowth, contrasts = list(supp = "contr.sum")), ToothGrowth, plain)
   keep("lm-warpbreaks-helmert", lm(breaks ~ wool * tension, warpbreaks, contrasts = list(tension = "contr.helmert")), warpbreaks, plain)
   keep("lm-warpbreaks-matrix", lm(breaks ~ wool + tension, warpbreaks, contrasts = list(tension = cbind(low = c(-1, 0, 1), mid = c(-1, 2, -1)))), warpbreaks, plain)
+  keep("lm-warpbreaks-function", lm(breaks ~ tension, warpbreaks, contrasts = list(tension = function(n, ...) contr.sum(n) * 2)), warpbreaks, plain)
   keep("lm-chickwts-sas", lm(weight ~ feed, chickwts, contrasts = list(feed = "contr.SAS")), chickwts, plain)
   keep("lm-esoph-ordered", lm(ncases ~ agegp + alcgp + tobgp, esoph), esoph, plain)
   keep("lm-iris-no-intercept", lm(Sepal.Length ~ Species:Petal.Width + Species - 1, iris), iris, plain)

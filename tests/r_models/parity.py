@@ -52,7 +52,8 @@ class Case:
     def __init__(self, folder: Path, name: str) -> None:
         import onnxruntime
 
-        self.stem = folder / name
+        self.name, self.stem = name, folder / name
+        self.feeds: dict[str, dict[str, np.ndarray]] = {}
         data = read_rds((folder / f"{name}.data.rds").read_bytes())
         assert data is not None
         self.rows: RObject = data["rows"]
@@ -96,6 +97,17 @@ class Case:
                 columns.append(feeds[spec.name][:, j].astype(np.float64))
         Path(f"{self.stem}.columns.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         np.concatenate(columns).tofile(f"{self.stem}.rows.bin")
+
+
+def fit_all(folder: Path) -> tuple[list[Case], str]:
+    """Fit the catalogue, convert every model, let R answer the probe rows; return the cases and R's words."""
+    words = run_r("fit.R", str(folder))
+    names = sorted(f.name.removesuffix(".data.rds") for f in folder.glob("*.data.rds"))
+    cases = [Case(folder, n) for n in names]
+    for case in cases:
+        case.feeds = {"train": case.training(), "probe": case.probes()}
+        case.write(case.feeds["probe"])
+    return cases, words + run_r("answer.R", str(folder))
 
 
 def _plain(value: RObject) -> Any:
@@ -164,6 +176,11 @@ def compare(got: dict[str, np.ndarray], want: dict[str, np.ndarray], *, ties: fl
             relative = np.where(same, 0.0, np.abs(a - b) / np.maximum(np.abs(b), scale))
         error = max(error, float(relative.max(initial=0.0)))
     return error, changed, tied
+
+
+def tie_of(model: RObject) -> float:
+    """Return how near two scores must be to tie: `max.col` breaks ties within 1e-5 at random."""
+    return 1e-5 if {"nnet", "lda", "qda", "polr", "train"} & set(model.classes) else 1e-9
 
 
 def _ties(want: dict[str, np.ndarray], rows: int, tolerance: float) -> np.ndarray:

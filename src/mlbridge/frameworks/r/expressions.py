@@ -313,7 +313,7 @@ class Evaluator:
     def _fn_poly(self, args: list, named: dict) -> Numeric:
         x = self._column(args, "poly")
         degree = named.get("degree", args[1] if len(args) > 1 else 1)
-        if not constant(degree):
+        if not constant(degree) or any(not constant(a) for a in args[1:]):
             raise refuse("poly() of several columns")
         degree = int(degree)
         names = tuple(str(i + 1) for i in range(degree))
