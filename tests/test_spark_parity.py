@@ -35,20 +35,13 @@ def _cases():
 _MODULE = _cases()
 CASES, RAISES, RIVALS = _MODULE.CASES, _MODULE.RAISES, _MODULE.RIVALS
 # these carry the claims of the tests below; the others are drawn
-_ALWAYS = [
-    "tree-categorical",
-    "forest-class-categorical",
-    "glr-gamma",
-    "glr-binomial-probit",
-    "credit-boosted",
-    "indexer-keep",
-    "indexer-skip",
-]
+_ALWAYS = ["tree-categorical", "forest-class-categorical", "glr-binomial-probit", "credit-boosted", "indexer-keep", "indexer-skip", *RIVALS]
 _DRAWN = random.Random(20).sample(sorted(set(CASES) - set(_ALWAYS)), IN_CI - len(_ALWAYS))
 SAMPLE = sorted({*_ALWAYS, *_DRAWN})
 
 pytestmark = [
     pytest.mark.jvm,
+    pytest.mark.timeout(1800),  # the first test waits for Spark to fit all of them
     pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed"),
     pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed: Spark fits the models of this test"),
 ]
@@ -145,7 +138,6 @@ def test_the_onnx_form_answers_as_spark(fitted, name, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", sorted(set(CASES) - set(SAMPLE)))
 def test_the_onnx_form_of_the_rest_answers_as_spark(fitted_rest, name, tmp_path):
     check(fitted_rest / name, tmp_path)
@@ -164,6 +156,11 @@ def test_rows_that_raise_in_spark_raise_in_onnx(fitted, name, tmp_path):
         feeds = {s.name: np.array([[row[c.name] for c in s.columns]]) for s in signature.inputs}
         with pytest.raises(Exception, match="out of data bounds"):
             session.run(None, feeds)
+
+
+def test_a_live_model_is_read_as_its_saved_folder(fitted):
+    live = json.loads((fitted / "credit-boosted" / "live.json").read_text())
+    assert live == {"accepts": True, "estimator": False, "same": True}
 
 
 @pytest.mark.parametrize("name", sorted(RIVALS))
