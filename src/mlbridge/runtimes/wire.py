@@ -16,11 +16,13 @@ import numpy as np
 from ..errors import InputError, UnsupportedError
 from ..signature import DTYPES, TensorSpec
 from ._proto import inference_pb2, mlbridge_pb2
+from ._proto._pool import POOL
 
 __all__ = [
     "BRIDGE",
     "MISSING",
     "NUMPY",
+    "POOL",
     "SERVICE",
     "clip",
     "contents_array",

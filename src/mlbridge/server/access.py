@@ -70,6 +70,7 @@ class Access:
         self._use = _expected(token)
         self._operate = _expected(operator_token) or self._use
         self._operates = operates
+        self.asks = self._use is not None or self._operate is not None
 
     def check(self, role: str, authorization: str | bytes | None) -> None:
         """Raise AccessError unless the call is allowed.

@@ -7,7 +7,7 @@ long way that names every problem. gRPC and REST share the long way: both bring 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..runtimes.wire import (
     datatype_of,
     fill_contents,
     inference_pb2,
+    join_bytes,
     missing_indices,
     pack_array,
     raw_array,
@@ -79,6 +80,7 @@ class _Plan(NamedTuple):
 
 
 _NOTHING: frozenset[str] = frozenset()
+_OutputTensor = inference_pb2.ModelInferResponse.InferOutputTensor
 
 
 class Codec:
@@ -103,7 +105,7 @@ class Codec:
         self._outputs = {s.name: s for s in self.signature.outputs}
         self._plans = self._compile()
         self._plain = {s.name: datatype_of(s) for s in self.signature.outputs if not s.categorical and s.dtype != "string"}
-        self._all_plain = len(self._plain) == len(self._outputs)
+        self._packers = {s.name: (datatype_of(s), _packer(s)) for s in self.signature.outputs}
         self._half = any(s.dtype == "float16" for s in self.signature.outputs)
         self._levels = {s.name: _level_octets(s) for s in self.signature.outputs if s.categorical and datatype_of(s) == "BYTES"}
 
@@ -309,13 +311,11 @@ class Codec:
 
     def encode(self, results: Mapping[str, np.ndarray], request_id: str, how: Decoded) -> Any:
         """Turn results into a ModelInferResponse, raw or typed as the request was."""
+        if not how.typed and not how.codes:
+            answer = self._encode_short(results, request_id)
+            if answer is not None:
+                return answer
         answer = inference_pb2.ModelInferResponse(model_name=self.name, model_version=self.version, id=request_id)
-        if self._all_plain and not how.typed:
-            plain, add, append = self._plain, answer.outputs.add, answer.raw_output_contents.append
-            for name, array in results.items():
-                add(name=name, datatype=plain[name], shape=array.shape)
-                append(array.tobytes())
-            return answer
         typed = how.typed and not self._always_raw and not (self._half and any(self._outputs[n].dtype == "float16" for n in results))
         for out in self.outgoing(results, how.codes):
             tensor = answer.outputs.add(name=out.name, datatype=out.datatype, shape=out.array.shape)
@@ -326,6 +326,20 @@ class Codec:
             else:
                 answer.raw_output_contents.append(pack_array(out.array, out.datatype))
         return answer
+
+    def _encode_short(self, results: Mapping[str, np.ndarray], request_id: str) -> Any:
+        """Write a raw answer without missing elements; None where there are some."""
+        tensors, raws = [], []
+        for name, array in results.items():
+            datatype, pack = self._packers[name]
+            raw = array.tobytes() if pack is None else pack(array)
+            if raw is None:
+                return None
+            raws.append(raw)
+            tensors.append(_OutputTensor(name=name, datatype=datatype, shape=array.shape))
+        return inference_pb2.ModelInferResponse(
+            model_name=self.name, model_version=self.version, id=request_id, outputs=tensors, raw_output_contents=raws
+        )
 
     def outgoing(self, results: Mapping[str, np.ndarray], codes: frozenset[str] = _NOTHING) -> list[Outgoing]:
         """Turn results into tensors as clients see them: levels instead of codes, bytes instead of text."""
@@ -364,11 +378,37 @@ class Codec:
             levels = spec.columns[0].categories or ()
             gone = np.flatnonzero((flat < 0) | (flat >= len(levels))).tolist()
             array = np.zeros(flat.size, NUMPY[datatype])
-            keep = np.setdiff1d(np.arange(flat.size), gone)
+            keep = np.ones(flat.size, bool)
+            keep[gone] = False
             array[keep] = np.array(levels, NUMPY[datatype])[flat[keep]]
         if gone and spec.missing == "refuse" and not all(c.unknown == "keep" for c in spec.columns):
             raise InferenceError(f"output {spec.name!r}: a code outside its levels, and the signature says none is missing")
         return Outgoing(spec.name, datatype, array.reshape(codes.shape), gone)
+
+
+def _packer(spec: TensorSpec) -> Callable[[np.ndarray], bytes | None] | None:
+    """Return how an output is written raw; None is as it is. The function answers None where an element is missing."""
+    if spec.dtype == "string":
+        return lambda array: None
+    if not spec.categorical:
+        return None
+    datatype = datatype_of(spec)
+    if len(spec.columns) > 1:
+        return lambda array: None
+    levels = spec.columns[0].categories or ()
+    if datatype == "BYTES":
+        table = [join_bytes([level_text(v).encode()]) for v in levels]
+    else:
+        table = [np.array([v], NUMPY[datatype]).tobytes() for v in levels]
+    known = len(table)
+
+    def pack(array: np.ndarray) -> bytes | None:
+        codes = array.ravel().tolist()
+        if min(codes, default=0) < 0 or max(codes, default=-1) >= known:
+            return None
+        return b"".join([table[c] for c in codes])
+
+    return pack
 
 
 def _level_octets(spec: TensorSpec) -> list[list[bytes]]:

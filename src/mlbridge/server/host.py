@@ -87,7 +87,7 @@ class Server:
                 return True
             for transport in self._transports.values():
                 transport.serving(False)
-            drained = self._service.drain(grace_s)
+            drained = self._repository.drain(grace_s)
             self._stopped.wait(_LINGER_S)
             for transport in self._transports.values():
                 transport.stop(1.0 if drained else 0.0)

@@ -10,11 +10,13 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from ..errors import InputError, MlbridgeError, NotFoundError, UnavailableError
+from ..interfaces import Deadline
 from ..model import Model
 from ..runtimes.wire import clip
 from .batching import Batcher
@@ -38,7 +40,7 @@ class Served:
         self.codec = Codec(model, name, version, always_raw=always_raw)
         self.statistics = Statistics()
         self.batcher = Batcher(
-            model._ask,
+            self._run,
             batched=batching and model.signature.batched,
             concurrency=model._session.max_concurrency,
             cores=_cores(),
@@ -47,24 +49,37 @@ class Served:
             on_batch=self.statistics.executed,
         )
         self._lock = threading.Lock()
-        self._held = 0
-        self._retired = False
+        self.held = 0
+        self._retired = self._draining = False
+
+    def _run(self, feeds: dict[str, Any], names: list[str] | None, deadline: Deadline | None) -> dict[str, Any]:
+        """Run decoded feeds of at least one row: what `Model.run` would check is known to hold."""
+        if names is None and deadline is None:
+            return self.model._run(feeds)
+        return self.model._run(feeds, outputs=names, deadline=deadline)
 
     def hold(self) -> bool:
-        """Take hold; False where it has been replaced meanwhile."""
+        """Take hold; False where it has been replaced meanwhile, UnavailableError where the server is shutting down."""
         with self._lock:
             if self._retired:
                 return False
-            self._held += 1
+            if self._draining:
+                raise UnavailableError("the server is shutting down")
+            self.held += 1
             return True
 
     def release(self) -> None:
         """Let go; the last one closes a version that was replaced."""
         with self._lock:
-            self._held -= 1
-            ends = self._retired and not self._held
+            self.held -= 1
+            ends = self._retired and not self.held
         if ends:
             self._close()
+
+    def drain(self) -> None:
+        """Take no more requests; what is held goes on."""
+        with self._lock:
+            self._draining = True
 
     def retire(self) -> None:
         """Take no more requests; close once those that hold it have ended."""
@@ -72,7 +87,7 @@ class Served:
             if self._retired:
                 return
             self._retired = True
-            ends = not self._held
+            ends = not self.held
         if ends:
             self._close()
 
@@ -110,6 +125,7 @@ class Repository:
         self._failed: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self.draining = False
 
     # -------------------------------------------------- asking
 
@@ -118,7 +134,7 @@ class Repository:
         while True:
             versions = self._models.get(name)
             if versions is None:
-                raise self._absent(name, version)
+                raise UnavailableError("the server is shutting down") if self.draining else self._absent(name, version)
             served = versions.by_version.get(version or versions.default)
             if served is None:
                 raise self._absent(name, version)
@@ -219,6 +235,20 @@ class Repository:
         for served in gone:
             served.retire()
         _LOG.info("model unloaded", extra={"model": name, "version": version or "all"})
+
+    def drain(self, timeout_s: float) -> bool:
+        """Take no more requests and wait for those that were accepted; whether all ended."""
+        with self._lock:
+            self.draining = True
+            served = self.served()
+        for s in served:
+            s.drain()
+        ends_at = time.monotonic() + timeout_s
+        while any(s.held for s in served):
+            if time.monotonic() >= ends_at:
+                return False
+            time.sleep(0.002)
+        return True
 
     def close(self) -> None:
         """Retire everything."""

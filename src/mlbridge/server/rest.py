@@ -165,28 +165,24 @@ class _Rest:
     def _infer(self, name: str, version: str, body: bytes, head: int | None, caller: _HttpCaller) -> tuple[bytes, int | None]:
         began = perf_counter_ns()
         service = self._service
-        service.enter()
+        served = service.hold(name, version)
         try:
-            served = service.hold(name, version)
             try:
-                try:
-                    wanted = read_request(body, head, served.codec)
-                except (InputError, UnsupportedError) as exc:
-                    raise service._refused(served, exc, began) from None
-                decoded = perf_counter_ns()
-                results, queued = service.compute(served, wanted.how, wanted.timeout_s, caller, began)
-                computed = perf_counter_ns()
-                try:
-                    answer = write_answer(served.codec.outgoing(results, wanted.how.codes), served.codec, wanted)
-                except Exception as exc:
-                    raise service._failed(served, exc, began) from exc
-                ended = perf_counter_ns()
-                served.statistics.answered(wanted.how.rows or 1, ended - began, queued, decoded - began, ended - computed)
-                return answer
-            finally:
-                served.release()
+                wanted = read_request(body, head, served.codec)
+            except (InputError, UnsupportedError) as exc:
+                raise service._refused(served, exc, began) from None
+            decoded = perf_counter_ns()
+            results, queued = service.compute(served, wanted.how, wanted.timeout_s, caller, began)
+            computed = perf_counter_ns()
+            try:
+                answer = write_answer(served.codec.outgoing(results, wanted.how.codes), served.codec, wanted)
+            except Exception as exc:
+                raise service._failed(served, exc, began) from exc
+            ended = perf_counter_ns()
+            served.statistics.answered(wanted.how.rows or 1, ended - began, queued, decoded - began, ended - computed)
+            return answer
         finally:
-            service.leave()
+            served.release()
 
 
 async def _watch(request: Any, caller: _HttpCaller) -> None:

@@ -17,7 +17,6 @@ from ..errors import (
     MlbridgeError,
     OverloadedError,
     StatusCode,
-    UnavailableError,
     UnsupportedError,
 )
 from ..interfaces import Deadline
@@ -77,9 +76,6 @@ class Service:
         self._write_signature = write_signature
         self._tracer = Tracer.found()
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self.running = 0
-        self.draining = False
         self.rejected: dict[str, int] = {}
 
     # -------------------------------------------------- inference
@@ -93,18 +89,14 @@ class Service:
             With the reply, already counted and logged.
         """
         began = perf_counter_ns()
-        self.enter()
+        served = self.hold(request.model_name, request.model_version)
         try:
-            served = self.hold(request.model_name, request.model_version)
-            try:
-                if self._tracer is not None:
-                    with self._tracer.span(served.name, served.version, caller):
-                        return self._infer(served, request, caller, began, final)
-                return self._infer(served, request, caller, began, final)
-            finally:
-                served.release()
+            if self._tracer is not None:
+                with self._tracer.span(served.name, served.version, caller):
+                    return self._infer(served, request, caller, began, final)
+            return self._infer(served, request, caller, began, final)
         finally:
-            self.leave()
+            served.release()
 
     def _infer(self, served: Served, request: Any, caller: Caller, began: int, final: bool) -> Any:
         try:
@@ -149,7 +141,7 @@ class Service:
         return Failed(reply)
 
     def hold(self, name: str, version: str) -> Served:
-        """Take hold of a model; Failed with NOT_FOUND or UNAVAILABLE."""
+        """Take hold of a model; Failed with NOT_FOUND or UNAVAILABLE. What is held is accepted: a drain waits for it."""
         try:
             return self.repository.hold(name, version)
         except MlbridgeError as exc:
@@ -160,28 +152,15 @@ class Service:
         with self._lock:
             self.rejected[code] = self.rejected.get(code, 0) + 1
 
-    # -------------------------------------------------- draining
+    @property
+    def draining(self) -> bool:
+        """Whether the server takes no more work."""
+        return self.repository.draining
 
-    def enter(self) -> None:
-        """Count a call that was accepted; Failed where the server takes no more."""
-        with self._lock:
-            if not self.draining:
-                self.running += 1
-                return
-        raise Failed(refusal(UnavailableError("the server is shutting down")))
-
-    def leave(self) -> None:
-        """Count a call that has ended."""
-        with self._lock:
-            self.running -= 1
-            if self.draining and not self.running:
-                self._idle.notify_all()
-
-    def drain(self, timeout_s: float) -> bool:
-        """Take no more calls and wait for those that were accepted; whether all ended."""
-        with self._lock:
-            self.draining = True
-            return self._idle.wait_for(lambda: not self.running, timeout_s)
+    @property
+    def running(self) -> int:
+        """Requests accepted and not yet answered."""
+        return sum(s.held for s in self.repository.served())
 
     # -------------------------------------------------- about models
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 
 __all__ = ["BATCH_BOUNDS", "Statistics"]
@@ -33,12 +34,7 @@ class Statistics:
 
     def answered(self, rows: int, total_ns: int, queue_ns: int, input_ns: int, output_ns: int) -> None:
         """Count a request that was answered."""
-        seconds = total_ns * 1e-9
-        at = 0
-        for bound in _TIME_BOUNDS:
-            if seconds <= bound:
-                break
-            at += 1
+        at = bisect_left(_TIME_BOUNDS, total_ns * 1e-9)
         with self._lock:
             self.success += 1
             self.success_ns += total_ns

@@ -18,8 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import AccessError, InputError, OverloadedError, StatusCode, UnavailableError
 from ..interfaces import Deadline
-from ..runtimes._proto._pool import POOL
-from ..runtimes.wire import BRIDGE, SERVICE, inference_pb2, mlbridge_pb2
+from ..runtimes.wire import BRIDGE, POOL, SERVICE, inference_pb2, mlbridge_pb2
 from .access import TABLE, Access
 from .replies import Reply, inside, refusal
 from .service import Caller, Failed, Service
@@ -64,7 +63,9 @@ class _Gate(grpc.ServerInterceptor):
             return None  # grpcio answers UNIMPLEMENTED
         role = TABLE.get(details.method, "denied")
         if role != "open":
-            shown = next((v for k, v in details.invocation_metadata if k == "authorization"), None)
+            shown = None
+            if self._access.asks:
+                shown = next((v for k, v in details.invocation_metadata if k == "authorization"), None)
             try:
                 self._access.check(role, shown)
             except AccessError as exc:
