@@ -12,6 +12,7 @@ __all__ = ["node_coverage", "path_rows"]
 
 _ROWS_AT_ONCE = 8192  # bounds the memory of a walk
 _CELLS = 30_000_000  # of the answer: on wide tables fewer nodes are tried
+_WALKS = 4_000_000  # rows x trees that node_coverage walks
 _CELLS_AT_ONCE = 4_000_000  # bounds the memory of path rows: nodes x (columns + category codes)
 
 
@@ -124,30 +125,43 @@ class _Domain:
 
     def rows(self, start: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """Return rows for both branches of every node, and for a missing value there."""
+        feature, out = self.forest.feature[self.nodes], []
+        for value, where, _ in self._picks(start, rng):
+            rows = start[where].copy()
+            rows[np.arange(len(rows)), feature[where]] = value[where]
+            out.append(rows)
+        return out
+
+    def reachable(self, start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return which nodes' left and right branches some row takes."""
+        sides = np.zeros((2, len(self.nodes)), dtype=bool)
+        for _, where, left in self._picks(start, rng):
+            sides[0] |= where & left
+            sides[1] |= where & ~left
+        return sides[0], sides[1]
+
+    def _picks(self, start: np.ndarray, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Move `start` onto the paths; return values of the nodes' own columns, where they get there, and whether they go left."""
         forest, node, every = self.forest, self.nodes, np.arange(len(self.nodes))
-        good = self._fill(start, rng)
         feature, member = forest.feature[node], forest.sets[node] >= 0
-        others = good.copy()
+        others = self._fill(start, rng)
         others[every, feature] = True
         alive = others.all(axis=1)
         cut = _cut(forest, node, self.real)
         low, high = self.low[every, feature], self.high[every, feature]
         below, above = np.minimum(cut, high), np.maximum(_next(cut), low)
-        picks = [(below, alive & ~member & (below >= low)), (above, alive & ~member & (above <= high))]
-        picks.append((np.full(len(node), np.nan, self.real), alive & ~member & self.nan[every, feature]))
+        under = forest.mode[node] <= LT
+        picks = [(below, alive & ~member & (below >= low), under), (above, alive & ~member & (above <= high), ~under)]
+        nan = alive & ~member & self.nan[every, feature]
+        picks.append((np.full(len(node), np.nan, self.real), nan, forest.missing_left[node]))
         for f, table in forest.tables.items():
             mine = alive & member & (feature == f)
             inside = table[np.where(mine, forest.sets[node], 0)]
-            for side in (inside, ~inside):
+            for side, left in ((inside, True), (~inside, False)):
                 allowed = self.open[f] & side
-                picks.append((_some_code(allowed, rng), mine & allowed.any(axis=1)))
-            picks.append((np.full(len(node), -1.0), mine & self.open[f][:, 0]))
-        out = []
-        for value, where in picks:
-            rows = start[where].copy()
-            rows[np.arange(len(rows)), feature[where]] = value[where]
-            out.append(rows)
-        return out
+                picks.append((_some_code(allowed, rng), mine & allowed.any(axis=1), np.full(len(node), left)))
+            picks.append((np.full(len(node), -1.0), mine & self.open[f][:, 0], inside[:, 0]))
+        return picks
 
     def _fill(self, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Move `start` onto the paths in place; say where that was possible."""
@@ -218,25 +232,26 @@ def node_coverage(
 ) -> float:
     """Return the share of reachable nodes whose every reachable branch some row takes.
 
-    Parameters are those of `path_rows`; `rows` are in the trees' input. 1.0 where no tree has a node.
+    Parameters are those of `path_rows`; `rows` are in the trees' input. Where rows times trees exceed four million, a seeded
+    sample of the trees is walked. 1.0 where no tree has a node.
     """
     trees = [t for t in trees if len(t.feature) > 1]
     if not trees:
         return 1.0
+    if len(rows) * len(trees) > _WALKS:
+        some = np.random.default_rng(0).choice(len(trees), max(1, _WALKS // len(rows)), replace=False)
+        trees = [trees[i] for i in sorted(some)]
     forest = stack(trees, levels or {})
     taken = np.zeros(len(forest.feature), dtype=bool)
     taken[_visited(forest, np.asarray(rows, dtype=np.float64))] = True
     can_miss = np.broadcast_to(np.asarray(missing, dtype=bool), (rows.shape[1],))
     nodes = np.flatnonzero(~forest.leaf)
-    reachable = np.zeros(len(forest.feature), dtype=bool)
-    rng = np.random.default_rng(0)
+    rng, sides = np.random.default_rng(0), []
     for domain in _domains(forest, nodes, rows.shape[1], np.dtype(dtype), can_miss, codes or {}):
-        start = np.zeros((len(domain.nodes), rows.shape[1]), dtype=domain.real)
-        for part in domain.rows(start, rng):
-            reachable[_visited(forest, part.astype(np.float64))] = True
-    left, right = forest.left[nodes], forest.right[nodes]
-    open_ = reachable[left] | reachable[right]
-    done = (taken[left] | ~reachable[left]) & (taken[right] | ~reachable[right])
+        sides.append(domain.reachable(np.zeros((len(domain.nodes), rows.shape[1]), dtype=domain.real), rng))
+    left, right = np.concatenate([s[0] for s in sides]), np.concatenate([s[1] for s in sides])
+    done = (taken[forest.left[nodes]] | ~left) & (taken[forest.right[nodes]] | ~right)
+    open_ = left | right
     return float(done[open_].mean()) if open_.any() else 1.0
 
 
