@@ -65,7 +65,9 @@ def _classes(answer: Answer) -> tuple[list, list[str]]:
 def output_specs(flow: Flow, path: Path, answer: Answer | None, asked: Sequence[str]) -> tuple[TensorSpec, ...]:
     """Describe the outputs of a model that was run dry."""
     drops: Missing = "allow" if flow.drops else "refuse"
-    unsure: Missing = "allow" if flow.drops or any(s.missing == "allow" for s in flow.graph.signature.inputs) else "refuse"
+    unsure: Missing = (
+        "allow" if flow.drops or any(s.missing == "allow" and not s.categorical for s in flow.graph.signature.inputs) else "refuse"
+    )
     if answer is None:
         specs = [_transformed(flow, path, unsure)]
     elif answer.task == "classifier":
