@@ -84,6 +84,7 @@ def tune(
         machine = facts()
         tried = _opened(session, feeds, machine, ends, budget_s, tell)
         _race(tried, feeds, objective, ends, budget_s, tell)
+        tell(1.0, "done")
     winner = _decide(tried)
     result = Tuning(objective, _rows(feeds), budget_s, budget_s - (ends - time.perf_counter()), tuple(tried), winner)
     for c in tried:
@@ -129,6 +130,7 @@ def _opened(
     session: OnnxSession, feeds: Mapping[str, Array], machine: Facts, ends: float, budget_s: float, tell: Callable[[float, str], None]
 ) -> list[Candidate]:
     plans = candidates(machine, session.traits, _rows(feeds), [session.plan])
+    slow = 0.0  # the longest a candidate has taken to open: what the next may take
     if session.plan.demanded:
         plans = [p for p in plans if p.device == session.plan.device and (session.plan.provider in (p.provider, CPU))]
     tried: list[Candidate] = []
@@ -136,11 +138,13 @@ def _opened(
     for i, plan in enumerate(plans):
         candidate = Candidate(plan)
         tried.append(candidate)
-        if i and time.perf_counter() > ends - 0.5 * budget_s:
+        began = time.perf_counter()
+        if i and began + slow > ends - 0.4 * budget_s:
             candidate.dropped = "the budget was spent before its turn"
             continue
         tell(0.5 * i / len(plans), str(plan))
         answer = _answer(session, candidate, feeds, ends)
+        slow = max(slow, time.perf_counter() - began)
         if answer is None:
             continue
         if reference is None:
@@ -167,7 +171,10 @@ def _answer(session: OnnxSession, candidate: Candidate, feeds: Mapping[str, Arra
         if plan.provider != CPU and not made.placement.get(plan.provider):
             candidate.dropped = f"{plan.provider} runs none of the nodes"
             return None
-        for _ in range(3):  # the first grows memory, the second binds, the third learns what a row takes
+        answer = made.run(feeds)
+        for _ in range(7):  # grow memory, bind buffers, learn what a row takes undivided and split
+            if time.perf_counter() > ends:
+                break
             answer = made.run(feeds)
     except MlbridgeError as exc:
         candidate.dropped = f"{type(exc).__name__}: {exc.message}"
@@ -195,11 +202,13 @@ def _race(
             stops = ends - (ends - time.perf_counter()) * (1 - 1 / (stages - stage))
             rounds = 0
             while rounds < _MIN_BLOCKS or time.perf_counter() < stops:
-                if time.perf_counter() > ends and rounds:
-                    break
                 for i in rng.permutation(len(alive)):
                     alive[i].times.append(clock(alive[i], alive[i].calls))
                 rounds += 1
+                if time.perf_counter() > ends:
+                    break
+            if time.perf_counter() > ends:
+                break
             tell(0.5 + 0.5 * (stage + 1) / stages, f"{len(alive)} plans left")
             if len(alive) > 2:
                 alive = _better_half(alive)
@@ -231,10 +240,10 @@ def _clock(feeds: Mapping[str, Array], pool: ThreadPoolExecutor | None) -> Calla
 
 
 def _better_half(alive: list[Candidate]) -> list[Candidate]:
-    plain, others = alive[0], sorted(alive[1:], key=lambda c: c.median_s)
+    plain, others = alive[0], sorted(alive[1:], key=lambda c: c.quick_s)
     keep = others[: max(1, len(others) // 2)]
     for c in others[len(keep) :]:
-        c.dropped = f"slower: {c.median_s / min(o.median_s for o in keep):.2f}x of the best at its last round"
+        c.dropped = f"slower: {c.quick_s / min(o.quick_s for o in keep):.2f}x of the best at its last round"
     return [plain, *keep]
 
 
@@ -243,7 +252,7 @@ def _decide(tried: list[Candidate]) -> Candidate:
     alive = [c for c in tried if c.dropped is None and c.times]
     if not alive:
         raise InputError("no plan ran the sample", problems=[f"{c.plan}: {c.dropped}" for c in tried], hint="see .problems for each plan")
-    plain, best = alive[0], min(alive, key=lambda c: c.median_s)
+    plain, best = alive[0], min(alive, key=lambda c: c.quick_s)
     if best is plain:
         return plain
     count = min(len(best.times), len(plain.times))

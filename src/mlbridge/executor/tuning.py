@@ -43,6 +43,11 @@ class Candidate:
         """Median seconds a call; infinite where nothing was measured."""
         return statistics.median(self.times) if self.times else float("inf")
 
+    @property
+    def quick_s(self) -> float:
+        """Lower quartile of the seconds a call: neighbours on the machine only ever add."""
+        return sorted(self.times)[len(self.times) // 4] if self.times else float("inf")
+
     def close(self) -> None:
         """Free its session."""
         if self.session is not None:
