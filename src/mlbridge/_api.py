@@ -1,6 +1,7 @@
-"""wrap(), convert(), load(), serve(): the glue between files, frameworks, runtimes, verification and Model.
+"""wrap(), convert(), load(), serve(): the glue between files, URIs, packages, frameworks, runtimes and Model.
 
-The order of things is here and nothing else: what each step does is in its own module.
+The order of things is here and nothing else: what each step does is in its own module, the choice of route in
+`conversion/routes.py`.
 """
 
 from __future__ import annotations
@@ -8,55 +9,48 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
-import tempfile
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import plugins
-from .artifact import Artifact, Trust, TrustDemand, open_artifact
-from .conversion.verification import Report, cache_key, default_tolerance, recall, remember, rows_hold, stack, verify, versions_of
+from .artifact import Artifact, Implementation, Trust, TrustDemand, open_artifact
+from .conversion.routes import (
+    LIBRARIES,
+    Native,
+    Options,
+    Source,
+    Wishes,
+    judge,
+    overlay,
+    promise_checked,
+    realise,
+    verify_golden,
+    with_samples,
+)
+from .conversion.verification import Report, cache_key, recall, remember, versions_of
 from .errors import (
     ArtifactError,
     ConversionError,
     InputError,
     MissingDependencyError,
     MlbridgeError,
-    SignatureError,
     UnsupportedError,
     UntrustedArtifactError,
-    UnverifiedConversionWarning,
 )
-from .interfaces import Array, Framework, Runtime, Session
+from .interfaces import Framework, Runtime
 from .model import Model, Route
 from .package import Package, read_package
 from .pipeline.composed import Pipeline, PipelineRuntime, set_loader
 from .pipeline.session import PipelineSession
-from .signature import ROWS, Signature, TensorSpec
-from .tensors import Coercion, batch_rows
+from .signature import Signature
 
 __all__ = ["convert", "load", "serve", "wrap"]
 
 _LOG = logging.getLogger("mlbridge")
 _URI = re.compile(r"([a-z][a-z0-9]+)(?:\+([a-z0-9]+))?:(.*)", re.DOTALL)  # two letters at least: one is a drive
-_LIBRARIES = (
-    "mlbridge",
-    "onnxruntime",
-    "onnx",
-    "numpy",
-    "scikit-learn",
-    "skl2onnx",
-    "torch",
-    "tensorflow",
-    "keras",
-    "tf2onnx",
-    "xgboost",
-    "lightgbm",
-)
-_GOLDEN_ROWS = 64
+_FUNCTION = re.compile(r"[\w.]+:[\w.]+")  # module:name
+_GRAPHS = ("onnx", "pipeline")  # runtimes whose files are data
 
 
 # ---------------------------------------------------------------- live objects
@@ -103,18 +97,15 @@ def wrap(
     ConversionError
         If `via='onnx'` and it cannot be converted or differs; `.report` says where.
     """
-    _check_words(via=via, verify=verify)
+    wishes = Wishes(via, verify, device, provider, Options(options))
     if isinstance(model, (str, os.PathLike, bytes)):
         raise InputError("wrap takes a live model, not a path", hint="use mlbridge.load for files and URIs")
-    given = _Options(options)
     framework = plugins.framework_for(model)
     if framework is None:
-        return _wrap_bare(model, sample, signature, via, device, provider, given)
-    keywords = given.of_framework(framework)
-    inferred = _overlay(framework.infer(model, sample, **keywords), signature)
-    return _realise(
-        model, framework, inferred, sample, via, device, provider, verify, given, trust="live", native=_native_of(model, framework, given)
-    )
+        return _wrap_bare(model, sample, signature, wishes)
+    inferred = overlay(framework.infer(model, sample, **wishes.options.of(framework)), signature)
+    native = _native_of(model, framework, wishes.options)
+    return realise(Source(model, framework, inferred, _name_of(model), native=native), sample, wishes)
 
 
 def convert(source: object, sample: object | None = None, **keywords: Any) -> Model:
@@ -134,74 +125,7 @@ def convert(source: object, sample: object | None = None, **keywords: Any) -> Mo
     return wrap(source, sample, via="onnx", **keywords)
 
 
-def _check_words(*, via: str, verify: str) -> None:
-    if via not in ("auto", "onnx", "native"):
-        raise InputError(f"via is {via!r}, expected 'auto', 'onnx' or 'native'")
-    if verify not in ("auto", "require", "never"):
-        raise InputError(f"verify is {verify!r}, expected 'auto', 'require' or 'never'")
-
-
-class _Options:
-    """`options`, keyed by runtime and framework: each gets its own keys, a misspelt one is refused."""
-
-    def __init__(self, options: Mapping[str, Mapping[str, Any]] | None) -> None:
-        self._given = {k: dict(v) for k, v in (options or {}).items()}
-        known = {*plugins.runtimes(), *plugins.frameworks()}
-        stray = sorted(set(self._given) - known)
-        problems = [f"options are keyed by runtime or framework; {k!r} is none of {', '.join(sorted(known))}" for k in stray]
-        for name, values in self._given.items():
-            if name in known:
-                keys = _option_keys(name)
-                problems += [
-                    f"options[{name!r}] has no key {k!r}; it takes {', '.join(sorted(keys)) or 'none'}"
-                    for k in values
-                    if keys is not None and k not in keys
-                ]
-        if problems:
-            raise InputError("\n".join(problems), problems=problems)
-
-    def of_framework(self, framework: Framework) -> dict[str, Any]:
-        values = self._given.get(framework.name, {})
-        return {k: v for k, v in values.items() if k in framework.options}
-
-    def of_runtime(self, runtime: Runtime) -> dict[str, Any]:
-        values = self._given.get(runtime.name, {})
-        return {k: v for k, v in values.items() if k in runtime.options}
-
-
-def _option_keys(name: str) -> frozenset[str] | None:
-    keys: frozenset[str] = frozenset()
-    for names, get in ((plugins.runtimes, plugins.runtime), (plugins.frameworks, plugins.framework)):
-        if name in names():
-            try:
-                keys |= get(name).options
-            except MissingDependencyError:
-                return None
-    return keys
-
-
-def _overlay(inferred: Signature, given: Signature | None) -> Signature:
-    """Take the caller's specs for the tensors they name; names must be the inferred ones."""
-    if given is None:
-        return inferred
-    problems = []
-    sides = []
-    for side in ("inputs", "outputs"):
-        specs = {s.name: s for s in getattr(inferred, side)}
-        for s in getattr(given, side):
-            if s.name not in specs:
-                problems.append(f"the model has no {side[:-1]} {s.name!r}; it has {', '.join(map(repr, specs))}")
-            else:
-                specs[s.name] = s
-        sides.append(tuple(specs.values()))
-    if problems:
-        raise SignatureError("; ".join(problems), problems=problems)
-    return Signature(*sides)
-
-
-def _wrap_bare(
-    model: object, sample: object | None, signature: Signature | None, via: str, device: str, provider: str | None, given: _Options
-) -> Model:
+def _wrap_bare(model: object, sample: object | None, signature: Signature | None, wishes: Wishes) -> Model:
     """Wrap what no framework knows: an ONNX graph, a function with a signature, another runtime's object."""
     runtime = plugins.runtime_for(model)
     if runtime is None:
@@ -209,45 +133,23 @@ def _wrap_bare(
             f"no framework or runtime knows {type(model).__module__}.{type(model).__qualname__}",
             hint="pass a function from feeds to outputs with signature=…, or install the plug-in for its library",
         )
-    keywords = given.of_runtime(runtime)
+    keywords: dict[str, Any] = wishes.options.of(runtime)
     if runtime.name == "onnx":
-        if via == "native":
+        if wishes.via == "native":
             raise UnsupportedError("an ONNX graph has no native runtime but onnx", hint="leave via='auto'")
-        session = runtime.wrap(model, signature=signature, device=device, provider=provider, **keywords)  # type: ignore[arg-type]
+        session = runtime.wrap(model, signature=signature, **wishes.placing, **keywords)  # type: ignore[arg-type]
         route = Route("onnx", "the model is ONNX", "onnx")
     else:
-        if via == "onnx":
+        if wishes.via == "onnx":
             raise ConversionError(f"{type(model).__name__} has no converter", hint="leave via='auto' to run it natively")
-        if signature is None:
-            signature = runtime.infer(model, sample) if hasattr(runtime, "infer") else None
+        if signature is None and hasattr(runtime, "infer"):
+            signature = runtime.infer(model, sample)
         if signature is None:
             raise InputError("this model needs a signature", hint="pass signature=mlbridge.Signature([...], [...])")
         session = runtime.wrap(model, signature=signature, **keywords)
         route = Route(runtime.name, "no framework converts it; it runs in its own runtime")
     made = Model(session, runtime=runtime, route=route, name=_name_of(model))
-    return _with_samples(_promise_checked(made, sample), sample)
-
-
-def _promise_checked(model: Model, sample: object | None) -> Model:
-    """Rename `rows` away where a batch does not equal its rows."""
-    if sample is None or not model.signature.batched:
-        return model
-    feeds, _ = model._coercion.feeds(sample)
-    if rows_hold(lambda f: model._ask(dict(f), None, None), feeds, model.signature):
-        return model
-    session = model._session
-    session.signature = without_rows(model.signature)
-    model._closed = True  # its session goes on in the next Model
-    return Model(session, runtime=model._runtime, route=model.route, name=model.name)
-
-
-def without_rows(signature: Signature) -> Signature:
-    """Rename the symbol `rows` to `n` on inputs and to any size on outputs: rows are not independent."""
-
-    def renamed(spec: TensorSpec, symbol: str | None) -> TensorSpec:
-        return replace(spec, shape=tuple(symbol if d == ROWS else d for d in spec.shape))
-
-    return Signature(tuple(renamed(s, "n") for s in signature.inputs), tuple(renamed(s, None) for s in signature.outputs))
+    return with_samples(promise_checked(made, sample), sample)
 
 
 def _name_of(model: object) -> str:
@@ -255,260 +157,18 @@ def _name_of(model: object) -> str:
     return name if isinstance(name, str) else type(model).__name__
 
 
-def _native_of(model: object, framework: Framework, given: _Options) -> Callable[[Signature], tuple[Runtime, Session]] | None:
-    """Return how to run a live object natively, or None where its framework cannot in this process."""
+def _native_of(model: object, framework: Framework, options: Options) -> Native:
+    """Return how to run a live object natively: in the runtime that knows it, else through its framework."""
 
-    def native(signature: Signature) -> tuple[Runtime, Session]:
+    def native(signature: Signature) -> tuple:
         other = plugins.runtime_for(model)
         if other is not None and other.name not in ("onnx", "python"):
-            return other, other.wrap(model, signature=signature, **given.of_runtime(other))
-        function = framework.native(model, signature=signature, **given.of_framework(framework))
+            return other, other.wrap(model, signature=signature, **options.of(other))
+        function = framework.native(model, signature=signature, **options.of(framework))
         runtime = plugins.runtime("python")
-        return runtime, runtime.wrap(model, signature=signature, native=function, **given.of_runtime(runtime))
+        return runtime, runtime.wrap(model, signature=signature, native=function, **options.of(runtime))
 
     return native
-
-
-Native = Callable[[Signature], tuple[Runtime, Session]]
-
-
-def _realise(
-    model: object,
-    framework: Framework,
-    signature: Signature,
-    sample: object | None,
-    via: str,
-    device: str,
-    provider: str | None,
-    verify_word: str,
-    given: _Options,
-    *,
-    trust: str,
-    native: Native | None,
-    golden: tuple[dict[str, Array], dict[str, Array]] | None = None,
-    key: str | None = None,
-    reload: tuple | None = None,
-    name: str | None = None,
-    refusal: MlbridgeError | None = None,
-) -> Model:
-    """Choose a route for an object a framework knows: convert and verify, else run it natively."""
-    feeds = Coercion(signature).feeds(sample)[0] if sample is not None else dict(golden[0]) if golden else None
-    source: tuple[Runtime, Session] | None = None
-    if native is not None and (via == "native" or verify_word != "never"):
-        try:
-            source = native(signature)
-        except (UnsupportedError, MissingDependencyError) as exc:
-            refusal = refusal or exc
-    if source is not None and feeds is not None:
-        signature = _keep_promise(source, signature, feeds, native)
-    what = dict(name=name or _name_of(model), reload=reload, requires=_requires(framework))
-    considered: tuple[str, ...] = ()
-    if via != "native":
-        try:
-            session, report, runtime = _converted(
-                model, framework, signature, feeds, source, golden, verify_word, device, provider, given, key
-            )
-            return _finish(
-                session,
-                runtime=runtime,
-                route=Route(
-                    "onnx",
-                    f"converted from {framework.name}" + (" and verified" if report and report.verified else ", not verified"),
-                    framework.name,
-                    trust,
-                ),
-                report=report,
-                feeds=feeds,
-                golden=golden,
-                native=(lambda: native(signature)) if native is not None else None,
-                source=source,
-                **what,
-            )
-        except ConversionError as exc:
-            if via == "onnx" or source is None:
-                if source is not None:
-                    source[1].close()
-                if via != "onnx" and refusal is not None:
-                    raise refusal from exc
-                raise
-            considered = (f"onnx: {exc.message.splitlines()[0]}",)
-            _LOG.warning("%s runs natively: %s", what["name"], exc.message.splitlines()[0])
-    if source is None and native is not None:
-        source = native(signature)
-    if source is None:
-        raise refusal or UnsupportedError(f"{framework.name} models have no native runtime here")
-    runtime, session = source
-    why = "asked for" if via == "native" else "the conversion was not possible or did not verify"
-    return _finish(
-        session,
-        runtime=runtime,
-        route=Route(runtime.name, why, framework.name, trust, considered),
-        report=None,
-        feeds=feeds,
-        golden=golden,
-        native=None,
-        source=None,
-        **what,
-    )
-
-
-def _keep_promise(source: tuple[Runtime, Session], signature: Signature, feeds: dict[str, Array], native: Native | None) -> Signature:
-    """Return the signature without `rows` where the source breaks that promise."""
-    try:
-        holds = rows_hold(lambda f: source[1].run(f), feeds, signature)
-    except MlbridgeError as exc:
-        raise InputError(f"the model fails on its own sample: {exc.message}", hint="pass rows like those it was trained on") from exc
-    if holds:
-        return signature
-    changed = without_rows(signature)
-    source[1].signature = changed
-    return changed
-
-
-def _converted(
-    model: object,
-    framework: Framework,
-    signature: Signature,
-    feeds: dict[str, Array] | None,
-    source: tuple[Runtime, Session] | None,
-    golden: tuple[dict[str, Array], dict[str, Array]] | None,
-    verify_word: str,
-    device: str,
-    provider: str | None,
-    given: _Options,
-    key: str | None,
-) -> tuple[Session, Report | None, Runtime]:
-    runtime = plugins.runtime("onnx")
-    keywords = given.of_framework(framework)
-    folder = Path(tempfile.mkdtemp(prefix="mlbridge-"))
-    try:
-        path = framework.convert(model, folder, signature=signature, **keywords)
-        session = runtime.load(open_artifact(path), signature=signature, device=device, provider=provider, **given.of_runtime(runtime))
-    except MlbridgeError as exc:
-        if isinstance(exc, (ConversionError, MissingDependencyError)):
-            raise
-        raise ConversionError(f"{framework.name}: the converted graph does not load: {exc.message}") from exc
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if verify_word == "never":
-        return session, None, runtime
-    try:
-        report = _verified(model, framework, signature, feeds, source, golden, session, keywords, key)
-    except BaseException:
-        session.close()
-        raise
-    _judge(report, verify_word, session, framework.name)
-    return session, report, runtime
-
-
-def _judge(report: Report, verify_word: str, session: Session, name: str) -> None:
-    """Raise on a difference; warn, or raise where demanded, when there was nothing to compare with."""
-    if report.against == "nothing":
-        if verify_word == "require":
-            session.close()
-            raise ConversionError(
-                f"{name}: there is nothing to verify the conversion with",
-                report=report,
-                hint="pass a sample, or trust that allows running the source",
-            )
-        warnings.warn(f"{name}: the converted model was not compared with its source", UnverifiedConversionWarning, stacklevel=5)
-    elif not report.verified:
-        session.close()
-        raise ConversionError(f"{name}: the converted model answers differently\n{report}", report=report)
-
-
-def _verified(
-    model: object,
-    framework: Framework,
-    signature: Signature,
-    feeds: dict[str, Array] | None,
-    source: tuple[Runtime, Session] | None,
-    golden: tuple[dict[str, Array], dict[str, Array]] | None,
-    session: Session,
-    keywords: Mapping[str, Any],
-    key: str | None,
-) -> Report:
-    kept = recall(key) if key else None
-    if kept is not None and kept.against != "nothing":
-        return kept
-    tolerance = framework.tolerance(model, signature=signature) if hasattr(framework, "tolerance") else default_tolerance(signature)
-    tie = getattr(framework, "tie", None)
-    versions = versions_of(_LIBRARIES)
-    if source is not None:
-        probes = framework.probe(model, signature=signature, seed=0, **keywords) if signature.batched or feeds is None else {}
-        rows = stack([f for f in (feeds, probes) if f]) if signature.batched else (feeds or probes)
-        coverage = framework.coverage(model, rows, signature=signature) if rows and hasattr(framework, "coverage") else None
-        if rows:
-            report = verify(
-                source[1].run, session.run, signature, rows, tolerance=tolerance, tie=tie, versions=versions, nodes_tested=coverage
-            )
-        else:
-            report = Report(False, 0, tolerance, against="nothing", versions=versions)
-    elif golden is not None:
-        report = verify_golden(session, signature, golden, tolerance=tolerance, tie=tie, versions=versions)
-    else:
-        report = Report(False, 0, tolerance, against="nothing", versions=versions)
-    if key and report.verified:
-        remember(key, report)
-    return report
-
-
-def verify_golden(
-    session: Session,
-    signature: Signature,
-    golden: tuple[dict[str, Array], dict[str, Array]],
-    *,
-    tolerance: float | None = None,
-    tie: float | None = None,
-    versions: Mapping[str, str] | None = None,
-) -> Report:
-    """Compare a session with a package's golden samples."""
-    inputs, outputs = golden
-
-    def recorded(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        return outputs
-
-    return verify(recorded, session.run, signature, inputs, tolerance=tolerance, tie=tie, against="golden samples", versions=versions)
-
-
-def _requires(framework: Framework) -> dict[str, str]:
-    names = {"sklearn": "scikit-learn", "r": "", "spark": "pyspark"}
-    versions = versions_of([names.get(framework.name, framework.name)])
-    return {k: v for k, v in versions.items() if k not in ("machine",)}
-
-
-def _finish(
-    session: Session,
-    *,
-    runtime: Runtime,
-    route: Route,
-    report: Report | None,
-    feeds: dict[str, Array] | None,
-    golden: Any,
-    native: Any,
-    source: tuple[Runtime, Session] | None,
-    name: str,
-    reload: tuple | None,
-    requires: Mapping[str, str],
-) -> Model:
-    samples = golden
-    if samples is None and feeds is not None:
-        few = {k: v[:_GOLDEN_ROWS] for k, v in feeds.items()} if session.signature.batched else feeds
-        samples = (few, (source[1] if source is not None else session).run(few))  # the source's own answers, where there is one
-    if source is not None:
-        source[1].close()
-    return Model(
-        session, runtime=runtime, route=route, report=report, samples=samples, name=name, native=native, reload=reload, requires=requires
-    )
-
-
-def _with_samples(model: Model, sample: object | None) -> Model:
-    if sample is not None:
-        feeds, _ = model._coercion.feeds(sample)
-        if batch_rows(feeds, model.signature) is not None and model.signature.batched:
-            feeds = {k: v[:_GOLDEN_ROWS] for k, v in feeds.items()}
-        model.samples = (feeds, model._ask(feeds, None, None))
-    return model
 
 
 # ---------------------------------------------------------------- files and URIs
@@ -567,40 +227,29 @@ def load(
     >>> model.predict({"age": 41, "plan": "basic"})  # doctest: +SKIP
     {'label': 'stays', 'probabilities': array([0.91, 0.09])}
     """
-    _check_words(via=via, verify=verify)
-    demand, given = TrustDemand.parse(trust), _Options(options)
-    keywords = dict(
-        trust=trust,
-        via=via,
-        device=device,
-        provider=provider,
-        verify=verify,
-        signature=signature,
-        trusted_types=tuple(trusted_types),
-        options=options,
-    )
+    wishes, demand = Wishes(via, verify, device, provider, Options(options)), TrustDemand.parse(trust)
     if isinstance(source, str) and (uri := _URI.fullmatch(source)) and uri[1] in {*plugins.runtimes(), "grpcs"}:
-        return _load_uri(source, uri[1], uri[2], uri[3], demand, sample, signature, device, provider, given)
+        return _load_uri(source, uri, demand, sample, signature, wishes)
     artifact = open_artifact(source)
-    try:
-        again = None if artifact.origin is None else (_reload, (os.path.abspath(artifact.origin), artifact.sha256, keywords))
-        if artifact.format == "mlb":
-            return _load_package(artifact, demand, via, device, provider, verify, sample, given, again)
-        if artifact.format in ("pipeline", "pipeline-toml"):
-            session = PipelineRuntime().load(artifact, demand=demand)
-            return Pipeline._of(session, _stem(artifact), reload=again, sample=sample)
-        if artifact.format == "onnx":
-            return _load_onnx(artifact, via, device, provider, sample, signature, given, again)
-        return _load_framework(artifact, demand, via, device, provider, verify, sample, signature, trusted_types, given, again)
-    finally:
-        # sessions that still read the private copy hold the artifact itself; nothing else may keep it
-        del artifact
+    keywords = dict(
+        trust=trust, via=via, device=device, provider=provider, verify=verify, signature=signature, trusted_types=tuple(trusted_types)
+    )
+    again = (os.path.abspath(artifact.origin), artifact.sha256, keywords | {"options": options}) if artifact.origin is not None else None
+    reload = None if again is None else (_reload, again)
+    if artifact.format == "mlb":
+        return _load_package(artifact, demand, sample, wishes, reload)
+    if artifact.format in PipelineRuntime.formats:
+        session = PipelineRuntime().load(artifact, demand=demand)
+        return Pipeline._of(session, _stem(artifact), reload=reload, sample=sample)
+    if artifact.format == "onnx":
+        return _load_onnx(artifact, sample, signature, wishes, reload)
+    return _load_framework(artifact, demand, sample, signature, trusted_types, wishes, reload)
 
 
 def _reload(path: str, sha256: str, keywords: Mapping[str, Any]) -> Model:
     """Load a pickled Model again: the same path must still hold the same bytes."""
-    with_hash = open_artifact(path)
-    if with_hash.sha256 != sha256:
+    artifact = open_artifact(path)
+    if artifact.sha256 != sha256:
         raise ArtifactError(f"{path}: not the file this model was pickled from: its sha256 differs", hint="load the new file in words")
     return load(path, **keywords)
 
@@ -609,90 +258,98 @@ def _stem(artifact: Artifact) -> str:
     return artifact.origin.stem if artifact.origin is not None else "model"
 
 
-def _load_onnx(
-    artifact: Artifact,
-    via: str,
-    device: str,
-    provider: str | None,
-    sample: object | None,
-    signature: Signature | None,
-    given: _Options,
-    again: tuple | None,
-) -> Model:
-    if via == "native":
+def _load_onnx(artifact: Artifact, sample: object | None, signature: Signature | None, wishes: Wishes, reload: tuple | None) -> Model:
+    if wishes.via == "native":
         raise UnsupportedError(f"{artifact.label}: an ONNX file has no other runtime", hint="leave via='auto'")
     runtime = plugins.runtime("onnx")
-    session = runtime.load(artifact, signature=signature, device=device, provider=provider, **given.of_runtime(runtime))
-    model = Model(session, runtime=runtime, route=Route("onnx", "the file is ONNX", "onnx", "data"), name=_stem(artifact), reload=again)
-    return _with_samples(_promise_checked(model, sample), sample)
+    session = runtime.load(artifact, signature=signature, **wishes.placing, **wishes.options.of(runtime))
+    model = Model(session, runtime=runtime, route=Route("onnx", "the file is ONNX", "onnx", "data"), name=_stem(artifact), reload=reload)
+    return with_samples(promise_checked(model, sample), sample)
 
 
 def _load_framework(
     artifact: Artifact,
     demand: TrustDemand,
-    via: str,
-    device: str,
-    provider: str | None,
-    verify_word: str,
     sample: object | None,
     signature: Signature | None,
     trusted_types: Sequence[str],
-    given: _Options,
-    again: tuple | None,
+    wishes: Wishes,
+    reload: tuple | None,
 ) -> Model:
+    """Load a file that a framework reads, or that only a runtime runs."""
+    runners = _runners(artifact)
     readers = plugins.frameworks_of_format(artifact.format)
-    runners = [r for r in plugins.runtimes_of_format(artifact.format) if r.name not in ("onnx", "python")]
     if not readers and not runners:
         kind = (
             "a format mlbridge does not know"
             if artifact.format == "unknown"
-            else f"of format {artifact.format!r}, which nothing installed here reads"
+            else f"{artifact.format!r}, which nothing installed here reads"
         )
-        raise ArtifactError(
-            f"{artifact.label}: {kind}", hint="name its runtime in a URI (python:, r:, jvm:), or install the plug-in for it"
-        )
+        hint = "name its runtime in a URI (python:, r:, jvm:), or install the plug-in for it"
+        raise ArtifactError(f"{artifact.label}: its format is {kind}", hint=hint)
     demand.check(artifact)
-    refusal: MlbridgeError | None = None
-    framework, model = None, None
-    if readers:
-        framework, model, refusal = _read(readers, artifact, given, trusted_types)
-    native = _native_of_file(artifact, model, framework, runners, demand, given)
+    framework, model, refusal = _read(readers, artifact, wishes.options, trusted_types) if readers else (None, None, None)
+    native = _native_of_file(artifact, model, framework, runners, demand, wishes.options)
+    level = demand.level.name.lower()
     if framework is None or model is None:
-        if via == "onnx" or native is None or signature is None:
-            raise refusal or ArtifactError(f"{artifact.label}: nothing reads it")
-        runtime, session = native(signature)
-        return Model(
-            session,
-            runtime=runtime,
-            route=Route(runtime.name, f"not converted: {refusal.message if refusal else 'no reader'}", trust=demand.level.name.lower()),
-            name=_stem(artifact),
-            reload=again,
-        )
-    keywords = given.of_framework(framework)
-    inferred = _overlay(framework.infer(model, sample, **keywords), signature)
-    versions = versions_of(_LIBRARIES)
-    key = cache_key(artifact.sha256, versions, framework.name, repr(sorted(keywords.items())), inferred.to_json())
-    untrusted = None
-    if native is None:
-        untrusted = UntrustedArtifactError(
-            f"{artifact.label}: it does not convert, and running it natively executes code; trust is {demand.level.name.lower()!r}",
-            hint=f"if you trust where it comes from, pass trust='code' or trust='sha256:{artifact.sha256}'",
-        )
-    if via == "native" and untrusted is not None:
+        return _run_unread(artifact, native, signature, refusal, wishes, level, reload)
+    keywords = wishes.options.of(framework)
+    inferred = overlay(framework.infer(model, sample, **keywords), signature)
+    untrusted = None if native is not None else _untrusted(artifact, level)
+    if wishes.via == "native" and untrusted is not None:
         raise untrusted
-    return _realise(
-        model, framework, inferred, sample, via, device, provider, verify_word, given,
-        trust=demand.level.name.lower() if artifact.trust > Trust.DATA else "data",
-        native=native, key=key, reload=again, name=_stem(artifact), refusal=untrusted,
-    )  # fmt: skip
+    source = Source(
+        model,
+        framework,
+        inferred,
+        _stem(artifact),
+        trust=level if artifact.trust > Trust.DATA else "data",
+        native=native,
+        key=cache_key(artifact.sha256, versions_of(LIBRARIES), framework.name, repr(sorted(keywords.items())), inferred.to_json()),
+        refusal=untrusted,
+        reload=reload,
+    )
+    return realise(source, sample, wishes)
+
+
+def _untrusted(artifact: Artifact, level: str) -> UntrustedArtifactError:
+    return UntrustedArtifactError(
+        f"{artifact.label}: it does not convert, and running it natively executes code; trust is {level!r}",
+        hint=f"if you trust where it comes from, pass trust='code' or trust='sha256:{artifact.sha256}'",
+    )
+
+
+def _run_unread(
+    artifact: Artifact,
+    native: Native | None,
+    signature: Signature | None,
+    refusal: MlbridgeError | None,
+    wishes: Wishes,
+    level: str,
+    reload: tuple | None,
+) -> Model:
+    """Run a file natively that no framework of ours reads; its signature must be given."""
+    if wishes.via == "onnx" or native is None:
+        raise refusal or _untrusted(artifact, level)
+    if signature is None:
+        raise refusal or InputError(
+            f"{artifact.label}: its signature cannot be inferred", hint="pass signature=…, or its runtime's URI with a sample"
+        )
+    runtime, session = native(signature)
+    why = f"not converted: {refusal.message if refusal is not None else 'nothing here reads it'}"
+    return Model(session, runtime=runtime, route=Route(runtime.name, why, trust=level), name=_stem(artifact), reload=reload)
+
+
+def _runners(artifact: Artifact) -> list[Runtime]:
+    return [r for r in plugins.runtimes_of_format(artifact.format) if r.name not in ("onnx", "python")]
 
 
 def _read(
-    readers: list[Framework], artifact: Artifact, given: _Options, trusted_types: Sequence[str]
+    readers: list[Framework], artifact: Artifact, options: Options, trusted_types: Sequence[str] = ()
 ) -> tuple[Framework | None, object | None, MlbridgeError | None]:
     """Read a file with the framework of its format; a pickle belongs to whoever knows the object in it."""
     reader = readers[0]
-    keywords = given.of_framework(reader)
+    keywords = options.of(reader)
     if artifact.format == "skops":
         keywords["trusted_types"] = tuple(trusted_types)
     try:
@@ -701,78 +358,59 @@ def _read(
         return None, None, exc
     owner = reader if reader.accepts(model) else plugins.framework_for(model)
     if owner is None:
-        return (
-            None,
-            None,
-            UnsupportedError(f"{artifact.label}: holds a {type(model).__module__}.{type(model).__qualname__}, which no framework knows"),
-        )
+        what = f"{type(model).__module__}.{type(model).__qualname__}"
+        return None, None, UnsupportedError(f"{artifact.label}: holds a {what}, which no framework knows")
     return owner, model, None
 
 
 def _native_of_file(
-    artifact: Artifact, model: object | None, framework: Framework | None, runners: list[Runtime], demand: TrustDemand, given: _Options
+    artifact: Artifact, model: object | None, framework: Framework | None, runners: list[Runtime], demand: TrustDemand, options: Options
 ) -> Native | None:
     """Return how to run the file natively, or None below trust `code`."""
     if not demand.allows(artifact, Trust.CODE):
         return None
     if runners:
-        return lambda signature: (runners[0], runners[0].load(artifact, signature=signature, **given.of_runtime(runners[0])))
-    return _native_of(model, framework, given) if framework is not None and model is not None else None
+        return lambda signature: (runners[0], runners[0].load(artifact, signature=signature, **options.of(runners[0])))
+    return _native_of(model, framework, options) if framework is not None and model is not None else None
 
 
-def _load_uri(
-    uri: str,
-    scheme: str,
-    way: str | None,
-    rest: str,
-    demand: TrustDemand,
-    sample: object | None,
-    signature: Signature | None,
-    device: str,
-    provider: str | None,
-    given: _Options,
-) -> Model:
+def _load_uri(uri: str, parts: re.Match, demand: TrustDemand, sample: object | None, signature: Signature | None, wishes: Wishes) -> Model:
+    scheme, way, rest = parts[1], parts[2], parts[3]
     runtime = plugins.runtime("grpc" if scheme == "grpcs" else scheme)
-    keywords = given.of_runtime(runtime)
-    if way is not None:
-        keywords["way"] = way
-    if scheme in ("grpc", "grpcs"):
-        session = runtime.load(rest.removeprefix("//"), signature=signature, **({"way": "tls"} if scheme == "grpcs" else {}), **keywords)
-        return _with_samples(
-            Model(
-                session, runtime=runtime, route=Route("grpc", f"served at {session.device}", trust="remote"), name=rest.rsplit("/", 1)[-1]
-            ),
-            sample,
-        )
-    place = rest.partition("#")[0]
-    if scheme == "python" and not Path(place).exists() and re.fullmatch(r"[\w.]+:[\w.]+", rest):
+    keywords: dict[str, Any] = wishes.options.of(runtime) | ({} if way is None else {"way": way})
+    if runtime.name == "grpc":
+        if scheme == "grpcs":
+            keywords["way"] = "tls"
+        session = runtime.load(rest.removeprefix("//"), signature=signature, **keywords)
+        route = Route("grpc", f"served at {session.device}", trust="remote")
+        return with_samples(Model(session, runtime=runtime, route=route, name=rest.rsplit("/", 1)[-1]), sample)
+    place, sign, member = rest.partition("#")
+    if scheme == "python" and not Path(place).exists() and _FUNCTION.fullmatch(rest):
         if demand.level < Trust.CODE:
+            trust = demand.level.name.lower()
             raise UntrustedArtifactError(
-                f"{uri}: importing a module runs its code, and trust is {demand.level.name.lower()!r}",
-                hint="pass trust='code' if you trust it",
+                f"{uri}: importing a module runs its code, and trust is {trust!r}", hint="pass trust='code' if you trust it"
             )
         session = runtime.load(rest, signature=signature, **keywords)
     else:
         artifact = open_artifact(place)
-        needed = Trust.DATA if scheme in ("onnx", "pipeline") else Trust.CODE
-        demand.check(artifact, needed)
-        if scheme == "onnx":
-            keywords |= {"device": device, "provider": provider}
-        if "#" in rest:
-            keywords["member"] = rest.partition("#")[2]
+        demand.check(artifact, Trust.DATA if scheme in _GRAPHS else Trust.CODE)
+        keywords |= wishes.placing if scheme == "onnx" else {}
+        keywords |= {"member": member} if sign else {}
         if sample is not None and signature is None:
-            signature = _signature_of_file(artifact, sample, given)
+            signature = _signature_of_file(artifact, sample, wishes.options)
         session = runtime.load(artifact, signature=signature, **keywords)
     route = Route(runtime.name, f"asked for by the URI {scheme}{'+' + way if way else ''}:", trust=demand.level.name.lower())
-    return _with_samples(_promise_checked(Model(session, runtime=runtime, route=route, name=Path(place).stem or scheme), sample), sample)
+    return with_samples(promise_checked(Model(session, runtime=runtime, route=route, name=Path(place).stem or scheme), sample), sample)
 
 
-def _signature_of_file(artifact: Artifact, sample: object, given: _Options) -> Signature | None:
+def _signature_of_file(artifact: Artifact, sample: object, options: Options) -> Signature | None:
     """Ask the framework that reads a file for the signature a demanded runtime needs."""
     for framework in plugins.frameworks_of_format(artifact.format):
         try:
-            return framework.infer(framework.read(artifact, **given.of_framework(framework)), sample, **given.of_framework(framework))
-        except (UnsupportedError, ConversionError, ArtifactError) as exc:
+            keywords = options.of(framework)
+            return framework.infer(framework.read(artifact, **keywords), sample, **keywords)
+        except (UnsupportedError, ConversionError, ArtifactError, MissingDependencyError) as exc:
             _LOG.debug("%s does not read %s: %s", framework.name, artifact.label, exc)
     return None
 
@@ -780,143 +418,112 @@ def _signature_of_file(artifact: Artifact, sample: object, given: _Options) -> S
 # ---------------------------------------------------------------- packages
 
 
-def _load_package(
-    artifact: Artifact,
-    demand: TrustDemand,
-    via: str,
-    device: str,
-    provider: str | None,
-    verify_word: str,
-    sample: object | None,
-    given: _Options,
-    again: tuple | None,
-) -> Model:
+def _load_package(artifact: Artifact, demand: TrustDemand, sample: object | None, wishes: Wishes, reload: tuple | None) -> Model:
     package = read_package(artifact)
-    sample_feeds = Coercion(package.signature).feeds(sample)[0] if sample is not None else None
     considered: list[str] = []
     refusal: MlbridgeError | None = None
-    for entry in sorted(package.implementations, key=lambda i: i.runtime not in ("onnx", "pipeline")):
-        is_graph = entry.runtime in ("onnx", "pipeline")
-        if (via == "onnx" and not is_graph) or (via == "native" and is_graph):
+    for entry in sorted(package.implementations, key=lambda i: i.runtime not in _GRAPHS):
+        if wishes.via in ("onnx", "native") and (entry.runtime in _GRAPHS) != (wishes.via == "onnx"):
+            continue
+        if entry.runtime not in _GRAPHS and wishes.via == "auto" and _converts_unrun(entry):
             continue
         try:
-            return _open_implementation(
-                package, entry, artifact, demand, verify_word, device, provider, given, again, tuple(considered), sample_feeds
-            )
+            return _open_implementation(package, entry, artifact, demand, wishes, reload, tuple(considered))
         except (ConversionError, MissingDependencyError, UntrustedArtifactError, UnsupportedError) as exc:
             refusal = refusal or exc
             considered.append(f"{entry.runtime}: {exc.message.splitlines()[0]}")
-            _LOG.warning("%s: the %s implementation is not taken: %s", artifact.label, entry.runtime, exc.message.splitlines()[0])
-    if via != "native":
-        for entry in package.implementations:
-            if entry.runtime not in ("onnx", "pipeline") and plugins.frameworks_of_format(entry.format):
-                return _convert_implementation(package, entry, demand, via, device, provider, verify_word, sample, given, again)
-    raise refusal or UnsupportedError(f"{artifact.label}: it has no {via} implementation", hint="leave via='auto'")
+            _LOG.warning("%s: the %s implementation is not taken: %s", artifact.label, entry.runtime, considered[-1])
+    for entry in package.implementations:
+        if wishes.via != "native" and entry.runtime not in _GRAPHS and plugins.frameworks_of_format(entry.format):
+            return _convert_implementation(package, entry, demand, sample, wishes, reload)
+    raise refusal or UnsupportedError(f"{artifact.label}: it has no {wishes.via} implementation", hint="leave via='auto'")
+
+
+def _converts_unrun(entry: Implementation) -> bool:
+    """Whether a native implementation is of a kind our own readers convert without running it."""
+    return entry.format in ("rds", "spark", "xgboost-json", "xgboost-ubj", "lightgbm-text") and bool(
+        plugins.frameworks_of_format(entry.format)
+    )
 
 
 def _open_implementation(
     package: Package,
-    entry: Any,
+    entry: Implementation,
     artifact: Artifact,
     demand: TrustDemand,
-    verify_word: str,
-    device: str,
-    provider: str | None,
-    given: _Options,
-    again: tuple | None,
+    wishes: Wishes,
+    reload: tuple | None,
     considered: tuple[str, ...],
-    feeds: dict[str, Array] | None,
 ) -> Model:
     runtime = plugins.runtime(entry.runtime)
     inner = open_artifact(package.folder / entry.path)
-    keywords = dict(entry.options) | given.of_runtime(runtime)
-    graph = entry.runtime in ("onnx", "pipeline")
+    keywords: dict[str, Any] = dict(entry.options) | wishes.options.of(runtime)
+    graph = entry.runtime in _GRAPHS
     if graph:
-        keywords |= {"device": device, "provider": provider}
-    else:
-        if package_pin := (demand.sha256 is not None and demand.sha256 in (artifact.sha256, package.sha256)):
-            _LOG.debug("%s is pinned by its hash", artifact.label)
-        if not package_pin:
-            demand.check(inner, Trust.CODE)
-        if plugins.frameworks_of_format(entry.format) and via_convert(entry, package):
-            raise ConversionError("it is converted first")
+        keywords |= wishes.placing
+    elif demand.sha256 is None or demand.sha256 not in (artifact.sha256, package.sha256):  # a pinned package pins what is in it
+        demand.check(inner, Trust.CODE)
     if entry.runtime == "pipeline":
         keywords["demand"] = demand
     session = runtime.load(inner, signature=package.signature, **keywords)
     report = None
-    if graph and verify_word != "never":
-        key = cache_key(package.sha256, versions_of(_LIBRARIES), entry.path)
-        report = recall(key)
-        if report is None:
-            report = (
-                verify_golden(
-                    session,
-                    package.signature,
-                    package.samples,
-                    versions=versions_of(_LIBRARIES),
-                    tolerance=(entry.parity or {}).get("tolerance") if _sane(entry.parity) else None,
-                )
-                if package.samples
-                else Report(False, 0, 0.0, against="nothing")
-            )
-            if report.verified:
-                remember(key, report)
-        _judge(report, verify_word, session, package.name)
-    why = (
-        ("the package's verified ONNX" if report is not None and report.verified else "the package's ONNX")
-        if graph
-        else "the package has no usable ONNX"
-    )
+    if graph and wishes.verify != "never":
+        try:
+            report = _package_report(package, entry, session)
+            judge(report, wishes.verify, package.name)
+        except BaseException:
+            session.close()
+            raise
+    verified = "verified " if report is not None and report.verified else ""
+    why = f"the package's {verified}{'ONNX' if entry.runtime == 'onnx' else 'pipeline'}" if graph else "the package has no usable ONNX"
     route = Route(entry.runtime, why, package.provenance.get("framework"), "data" if graph else demand.level.name.lower(), considered)
-    known = dict(route=route, report=report, samples=package.samples, reload=again, provenance=package.provenance)
+    known: dict[str, Any] = dict(route=route, report=report, samples=package.samples, reload=reload, provenance=package.provenance)
     if isinstance(session, PipelineSession):
         return Pipeline._of(session, package.name, **known)
     return Model(session, runtime=runtime, name=package.name, **known)
 
 
-def _sane(parity: Mapping[str, Any] | None) -> bool:
-    """Whether a manifest's stated tolerance may be used: never a laxer one than single precision allows."""
-    value = (parity or {}).get("tolerance")
-    return isinstance(value, float) and 0.0 < value <= 1e-4
-
-
-def via_convert(entry: Any, package: Package) -> bool:
-    """Whether a native implementation is of a kind that converts without running it."""
-    return entry.format in ("rds", "spark") and package.samples is not None
+def _package_report(package: Package, entry: Implementation, session: Any) -> Report:
+    """Verify against the golden samples, once: the result is kept under the package's hash."""
+    versions = versions_of(LIBRARIES)
+    key = cache_key(package.sha256, versions, entry.path)
+    report = recall(key)
+    if report is not None:
+        return report
+    if package.samples is None:
+        return Report(False, 0, 0.0, against="nothing")
+    stated = (entry.parity or {}).get("tolerance")
+    sane = stated if isinstance(stated, float) and 0.0 < stated <= 1e-4 else None  # a manifest may not loosen the comparison
+    report = verify_golden(session, package.signature, package.samples, tolerance=sane, versions=versions)
+    if report.verified:
+        remember(key, report)
+    return report
 
 
 def _convert_implementation(
-    package: Package,
-    entry: Any,
-    demand: TrustDemand,
-    via: str,
-    device: str,
-    provider: str | None,
-    verify_word: str,
-    sample: object | None,
-    given: _Options,
-    again: tuple | None,
+    package: Package, entry: Implementation, demand: TrustDemand, sample: object | None, wishes: Wishes, reload: tuple | None
 ) -> Model:
     """Convert a native implementation from its file alone and verify it against the golden samples."""
     artifact = open_artifact(package.folder / entry.path)
     demand.check(artifact)
-    framework, model, refusal = _read(plugins.frameworks_of_format(entry.format), artifact, given, ())
-    runners = [r for r in plugins.runtimes_of_format(entry.format) if r.name not in ("onnx", "python")]
-    native = _native_of_file(artifact, model, framework, runners, demand, given)
+    framework, model, refusal = _read(plugins.frameworks_of_format(entry.format), artifact, wishes.options)
+    native = _native_of_file(artifact, model, framework, _runners(artifact), demand, wishes.options)
+    level = demand.level.name.lower()
     if framework is None or model is None:
-        if native is None or via == "onnx":
-            raise refusal or ArtifactError(f"{package.name}: nothing reads its {entry.format} implementation")
-        runtime, session = native(package.signature)
-        return Model(
-            session,
-            runtime=runtime,
-            route=Route(runtime.name, f"not converted: {refusal.message if refusal else ''}", trust=demand.level.name.lower()),
-            samples=package.samples,
-            name=package.name,
-            reload=again,
-        )
-    key = cache_key(package.sha256, versions_of(_LIBRARIES), framework.name, entry.path)
-    return _realise(model, framework, package.signature, sample, via, device, provider, verify_word, given, trust="data" if native is None else demand.level.name.lower(), native=native, golden=package.samples, key=key, reload=again, name=package.name)  # fmt: skip
+        return _run_unread(artifact, native, package.signature, refusal, wishes, level, reload)
+    source = Source(
+        model,
+        framework,
+        package.signature,
+        package.name,
+        trust="data" if native is None else level,
+        native=native,
+        golden=package.samples,
+        key=cache_key(package.sha256, versions_of(LIBRARIES), framework.name, entry.path),
+        refusal=None if native is not None else _untrusted(artifact, level),
+        reload=reload,
+    )
+    return realise(source, sample, wishes)
 
 
 # ---------------------------------------------------------------- serving
