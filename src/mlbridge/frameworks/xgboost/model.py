@@ -161,6 +161,8 @@ def _array(value: Any, dtype: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "biuf"):
         raise ArtifactError("an array of numbers is not one")
+    if array.dtype.kind == "f" and np.dtype(dtype).kind == "i" and not (np.abs(array) < 1 << 62).all():
+        raise ArtifactError("an array of whole numbers is not one")
     return array.astype(dtype)
 
 
