@@ -65,6 +65,7 @@ class Arithmetic:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.origins: dict[str, tuple[str, int, int]] = {}  # raw columns: block, place in it, its width
 
     def value(self, x: Any) -> str:
         """Return the name of a value: a name as it is, a number as a constant."""
@@ -173,7 +174,7 @@ class Arithmetic:
 
     def logistic(self, x: Any) -> str:
         """1 / (1 + exp(-x))."""
-        return self.div(1.0, self.add(1.0, self.exp(self.op("Neg", x))))
+        return self.op("Sigmoid", x)
 
     def atan(self, x: Any) -> str:
         """Arc tangent: halve the angle four times, then its series."""
@@ -208,12 +209,29 @@ class Arithmetic:
         top = self.polynomial(x, (numerator[-1], *numerator[:-1]))
         return self.div(top, self.polynomial(x, (1.0, *denominator)))
 
+    def columns(self, values: list[str]) -> str:
+        """Join columns side by side; neighbours cut from one block of the input are taken in one piece."""
+        parts: list[str] = []
+        at = 0
+        while at < len(values):
+            origin = self.origins.get(values[at])
+            end = at + 1
+            while origin is not None and end < len(values) and self.origins.get(values[end], ("",))[0] == origin[0]:
+                end += 1
+            if origin is None or end == at + 1:
+                parts.append(values[at])
+            else:
+                places = [self.origins[v][1] for v in values[at:end]]
+                whole = places == list(range(origin[2]))
+                parts.append(origin[0] if whole else self.graph.add("Gather", origin[0], self.graph.const(places, "int64"), axis=1))
+            at = end
+        return self.graph.concat(parts)
+
     def clamp(self, x: Any, low: float | None = None, high: float | None = None) -> str:
         """pmax and pmin with NaN kept."""
         x = self.value(x)
         out = x if low is None else self.op("Max", x, low)
-        out = out if high is None else self.op("Min", out, high)
-        return self.where(self.is_missing(x), np.nan, out)
+        return out if high is None else self.op("Min", out, high)
 
     def softmax(self, x: str) -> str:
         """exp(x - max) normalised along the last axis."""

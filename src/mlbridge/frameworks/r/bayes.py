@@ -48,22 +48,26 @@ class NaiveBayes(Family):
         return class_outputs(self.classes, missing="refuse")
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        total: Any = self.apriori[None]
-        for name, table in self.tables.items():
-            value = scope[name]
-            values = table.array()
-            if isinstance(value, Factor):
-                part = look_up(ar, value, np.log(np.where(values <= 0, _FLOOR, values)).T, 0.0)
-            else:
-                part = self._normal(ar, value.name, values)
-            total = ar.add(total, part)
+        numbers = [n for n in self.tables if not isinstance(scope[n], Factor)]
+        parts = [look_up(ar, scope[n], _logs(self.tables[n].array()).T, 0.0) for n in self.tables if n not in numbers]
+        if numbers:
+            tables = np.stack([self.tables[n].array() for n in numbers])
+            parts.append(self._normal(ar, ar.columns([scope[n].name for n in numbers]), tables))
+        total = ar.add(*parts, self.apriori[None])
         label = ar.graph.cast(ar.graph.add("ArgMax", total, axis=1, keepdims=0), "int32")
-        return {"label": label, "probabilities": ar.softmax(ar.value(total))}
+        return {"label": label, "probabilities": ar.softmax(total)}
 
     @staticmethod
-    def _normal(ar: Arithmetic, x: str, table: np.ndarray) -> str:
-        mean, spread = table[:, 0], np.where(table[:, 1] <= 0, _FLOOR, table[:, 1])
-        z = ar.div(ar.sub(x, mean[None]), spread[None])
+    def _normal(ar: Arithmetic, x: str, tables: np.ndarray) -> str:
+        """Return the summed log densities of all numeric columns; `tables` is (columns, classes, mean and deviation)."""
+        mean, spread = tables[:, :, 0], np.where(tables[:, :, 1] <= 0, _FLOOR, tables[:, :, 1])
+        apart = ar.sub(ar.graph.add("Unsqueeze", x, ar.graph.const([2], "int64")), mean[None])
+        z = ar.div(apart, spread[None])
         density = ar.sub(ar.mul(z, z, -0.5), (np.log(spread) + 0.5 * np.log(2 * np.pi))[None])
         out = ar.where(ar.op("Greater", ar.op("Abs", z), _VANISHES), np.log(_FLOOR), density)
-        return ar.where(ar.is_missing(z), 0.0, out)
+        out = ar.where(ar.is_missing(z), 0.0, out)
+        return ar.graph.add("ReduceSum", out, ar.graph.const([1], "int64"), keepdims=0)
+
+
+def _logs(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.where(probabilities <= 0, _FLOOR, probabilities))

@@ -33,7 +33,7 @@ class Kmeans(Family):
         return (TensorSpec("cluster", "int64", (ROWS,)),)
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        x = ar.graph.concat([scope[n].name for n in self.columns])
+        x = ar.columns([scope[n].name for n in self.columns])
         apart = ar.sub(ar.graph.add("Unsqueeze", x, ar.graph.const([1], "int64")), self.centres[None])
         distance = ar.graph.add("ReduceSum", ar.mul(apart, apart), ar.graph.const([2], "int64"), keepdims=0)
         nearest = ar.graph.add("ArgMin", distance, axis=1, keepdims=0)
@@ -57,7 +57,7 @@ class Prcomp(Family):
         return (prediction_spec(len(self.components), name="transformed", columns=self.components, missing="allow"),)
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        x = ar.graph.concat([scope[n].name for n in self.columns])
+        x = ar.columns([scope[n].name for n in self.columns])
         for key, op in (("center", ar.sub), ("scale", ar.div)):
             value = self.model[key]
             if value.kind != "logical":

@@ -50,7 +50,7 @@ class Lda(Family):
 
     def _inputs(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
         if self.frame is None:
-            return ar.graph.concat([scope[n].name for n in self.columns])
+            return ar.columns([scope[n].name for n in self.columns])
         ev = self.frame.evaluator(ar, scope)
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
         if names != tuple(self.columns):

@@ -112,10 +112,23 @@ def build(family: Family, signature: Signature) -> Graph:
     from .values import top_scope
 
     graph = Graph(signature)
-    given = family.emit(Arithmetic(graph), top_scope(graph))
+    ar = Arithmetic(graph)
+    given = family.emit(ar, top_scope(ar))
     for spec in signature.outputs:
         graph.output(spec.name, given[spec.name])
+    _prune(graph, {s.name for s in signature.outputs})
     return graph
+
+
+def _prune(graph: Graph, wanted: set[str]) -> None:
+    """Drop nodes nothing reads: columns that were cut out singly and then taken in one piece."""
+    kept = []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    graph.nodes = kept[::-1]
+    graph.initializers = [i for i in graph.initializers if i.name in wanted]
 
 
 def level_values(levels: Sequence[str]) -> list[Any]:

@@ -60,7 +60,7 @@ class RandomForest(Family):
         targets = len(self.classes) or 1
         out = add_trees(ar.graph, x, self._trees(), targets=targets, aggregate="average", levels=self.table.sets())
         if self.rule == "allow":
-            out = ar.add(out, any_missing(ar, x))
+            out = ar.add(out, any_missing(ar, x, list(self.table.sets()) if self.table.raw_codes(scope) else ()))
         if self.kind == "regression":
             bias = self.model.get("coefs")
             if isinstance(bias, RObject):

@@ -70,13 +70,16 @@ class Lm(Family):
     def linear(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
         """Return the linear predictor with its offsets, ("rows", targets)."""
         ev = self.frame.evaluator(ar, scope)
-        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")))
-        if names != tuple(self.names):
+        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
+        beta = self.beta[1:] if self.frame.intercept else self.beta
+        if names != tuple(self.names)[-len(names) :] or len(beta) != len(names):
             raise ArtifactError(f"the model matrix has columns {names[:8]}, the coefficients are {tuple(self.names)[:8]}")
-        known = np.isfinite(self.beta).all(axis=1)  # R leaves aliased coefficients NA and predicts without their columns
+        known = np.isfinite(beta).all(axis=1)  # R leaves aliased coefficients NA and predicts without their columns
         if not known.all():
             x = ar.graph.add("Gather", x, ar.graph.const(np.flatnonzero(known)), axis=1)
-        eta = ar.matmul(x, self.beta[known])
+        eta = ar.matmul(x, beta[known])
+        if self.frame.intercept:
+            eta = ar.add(eta, self.beta[0][None])
         offset = self.frame.offset(ev)
         return eta if offset is None else ar.add(eta, offset)
 

@@ -32,10 +32,8 @@ def inverse_link(ar: Arithmetic, link: str, eta: str, family: RObject | None = N
     if link == "identity":
         return eta
     if link == "logit":
-        e = ar.exp(ar.clamp(eta, -800.0, 700.0))
-        plain = ar.div(e, ar.add(1.0, e))
-        high = ar.where(ar.op("Greater", eta, 30.0), 1 / (1 + _EPSILON), plain)
-        return ar.where(ar.op("Less", eta, -30.0), _EPSILON / (1 + _EPSILON), high)
+        # above 30 R answers 1/(1 + eps), which the sigmoid is within 1e-13; below -30 a constant
+        return ar.where(ar.op("Less", eta, -30.0), _EPSILON / (1 + _EPSILON), ar.op("Sigmoid", eta))
     if link == "probit":
         return ar.normal(ar.clamp(eta, -_PROBIT_LIMIT, _PROBIT_LIMIT))
     if link == "cauchit":

@@ -75,7 +75,7 @@ class Nnet(Family):
 
     def _inputs(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
         if self.frame is None:
-            return ar.graph.concat([_number(scope[n]) for n in self._plain_names()])
+            return ar.columns([_number(scope[n]) for n in self._plain_names()])
         ev = self.frame.evaluator(ar, scope)
         if self.frame.offset_index:
             raise refuse("a network with an offset")

@@ -96,7 +96,7 @@ def _rotate(ar: Arithmetic, steps: RObject, method: dict[str, list[str]], out: d
     if method.get("keep") or any(n in method.get("spatialSign", []) for n in names):
         raise refuse("preProcess that keeps columns beside their principal components")
     rotation = steps["rotation"]
-    scores = ar.matmul(ar.graph.concat([_number(out, n) for n in names]), rotation.array())
+    scores = ar.matmul(ar.columns([_number(out, n) for n in names]), rotation.array())
     for name in names:
         del out[name]
     labels = rotation.dimnames[1] or ()
@@ -107,7 +107,7 @@ def _rotate(ar: Arithmetic, steps: RObject, method: dict[str, list[str]], out: d
 def _spatial_sign(ar: Arithmetic, names: list[str], out: dict[str, Any]) -> None:
     if not names:
         return
-    block = ar.graph.concat([_number(out, n) for n in names])
+    block = ar.columns([_number(out, n) for n in names])
     square = ar.total(ar.mul(block, block))
     scaled = ar.where(ar.op("Greater", square, 0.0), ar.div(block, ar.op("Sqrt", square)), ar.mul(block, 0.0))
     for j, name in enumerate(names):

@@ -86,15 +86,23 @@ class Rpart(Family):
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         value = self._leaf_values()
         if not self.candidates:
-            directions = ar.where(ar.is_missing(self.table.matrix(ar, scope)), 0.0, 0.0)
+            directions = ar.where(ar.is_missing(self._matrix(ar, scope)), 0.0, 0.0)
         else:
-            directions = self._directions(ar, self.table.matrix(ar, scope))
+            directions = self._directions(ar, self._matrix(ar, scope))
         total = add_trees(ar.graph, directions, [self._route(value)], targets=value.shape[1])
         if self.method != "class":
             return {"score" if self.method == "exp" else "prediction": ar.flat(total)}
         label = ar.graph.add("Gather", total, ar.graph.const([0], "int64"), axis=1)
         rest = ar.graph.add("Gather", total, ar.graph.const(np.arange(1, value.shape[1])), axis=1)
         return {"label": ar.graph.cast(ar.flat(label), "int32"), "probabilities": rest}
+
+    def _matrix(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
+        x = self.table.matrix(ar, scope)
+        sets = list(self.table.sets()) if self.table.raw_codes(scope) else []
+        if not sets:
+            return x
+        coded = np.isin(np.arange(len(self.table.names)), sets)  # codes of -1 are missing in those columns
+        return ar.where(ar.graph.add("And", ar.op("Less", x, 0.0), ar.graph.const(coded[None])), np.nan, x)
 
     def _leaf_values(self) -> np.ndarray:
         # the label is the node's own value, which a loss matrix can take away from the largest probability

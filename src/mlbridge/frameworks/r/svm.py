@@ -65,7 +65,7 @@ class Svm(Family):
 
     def _inputs(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
         if self.frame is None:
-            return ar.graph.concat([scope[n].name for n in self.columns])
+            return ar.columns([scope[n].name for n in self.columns])
         ev = self.frame.evaluator(ar, scope)
         x, names = self.frame.matrix(ev, {}, drop_intercept=True)
         named = bool(self.model["SV"].dimnames) and self.model["SV"].dimnames[1] is not None

@@ -226,16 +226,13 @@ class ModelFrame:
             if block is not None:
                 parts.append(block)
                 names += labels
-        if self.intercept and not drop_intercept:
-            witness = parts[0] if parts else ev.numeric(next(iter(ev.scope.values())), "a column") if len(ev.scope) else None
-            if witness is None:
-                raise refuse("a model without any column")
-            first = ar.graph.add("Gather", witness, ar.graph.const([0], "int64"), axis=1)
-            parts.insert(0, ar.where(ar.is_missing(first), 1.0, 1.0))
-            names.insert(0, "(Intercept)")
         if not parts:
             raise refuse("a model without any column")
-        return ar.graph.concat(parts), tuple(names)
+        x = ar.columns(parts)
+        if self.intercept and not drop_intercept:
+            first = ar.graph.add("Gather", x, ar.graph.const([0], "int64"), axis=1)
+            return ar.graph.concat([ar.where(ar.is_missing(first), 1.0, 1.0), x]), ("(Intercept)", *names)
+        return x, tuple(names)
 
     def _pattern(self, values: Mapping[int, Any]) -> np.ndarray:
         """The factors matrix; without an intercept the first factor of the first term that has one is coded in full."""

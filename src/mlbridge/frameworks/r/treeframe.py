@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...signature import Field
+from ..trees import join, positions, width
 from .arithmetic import Arithmetic
 from .terms import ModelFrame
-from .values import Factor, Numeric, categorical_field, codes_of, numeric_field, refuse
+from .values import Factor, Numeric, categorical_field, codes_of, is_top, numeric_field, refuse
 
 __all__ = ["TreeFrame", "any_missing"]
 
@@ -69,9 +70,19 @@ class TreeFrame:
         return {n: self.frame.variable(ev, self.frame.labels.index(n)) for n in self.names}
 
     def matrix(self, ar: Arithmetic, scope: Mapping[str, Any], *, first: int = 1) -> str:
-        """Return all variables as one matrix: factors split by sets as codes from 0, ordered ones as codes from `first`."""
+        """Return all variables as one matrix: factors split by sets as codes from 0, ordered ones as codes from `first`.
+
+        A missing code is NaN, or -1 where `raw_codes` says so.
+        """
+        if self.raw_codes(scope):
+            signature = ar.graph.signature
+            where = positions(signature, self.names)
+            whole = join(ar.graph)
+            return (
+                whole if where.tolist() == list(range(width(signature))) else ar.graph.add("Gather", whole, ar.graph.const(where), axis=1)
+            )
         values = self.values(ar, scope)
-        return ar.graph.concat([self._number(ar, n, values[n], first) for n in self.names])
+        return ar.columns([self._number(ar, n, values[n], first) for n in self.names])
 
     def _number(self, ar: Arithmetic, name: str, value: Any, first: int) -> str:
         if isinstance(value, Factor):
@@ -80,6 +91,11 @@ class TreeFrame:
         if isinstance(value, Numeric) and len(value.columns) == 1:
             return value.name
         raise refuse(f"the variable {name!r}, a matrix")
+
+    def raw_codes(self, scope: Mapping[str, Any]) -> bool:
+        """Whether the signature's own blocks are the matrix: every variable a raw column, every factor split by sets."""
+        logical = any(isinstance(scope[n], Factor) and n not in self.levels for n in self.names) if self.plain() else True
+        return is_top(scope) and not logical and not self.ordered
 
     def plain(self) -> bool:
         """Whether every variable is a raw column, so that rows for the trees are rows of the model."""
@@ -92,7 +108,11 @@ class TreeFrame:
         return {i: len(self.levels[n]) for i, n in enumerate(self.names) if n in self.levels and n not in self.ordered}
 
 
-def any_missing(ar: Arithmetic, x: str) -> str:
-    """Return ("rows", 1): NaN where any column is missing, else 0."""
+def any_missing(ar: Arithmetic, x: str, codes: Sequence[int] = ()) -> str:
+    """Return ("rows", 1): NaN where any column is missing, else 0; `codes` are columns where -1 is missing."""
+    if codes:
+        picked = ar.graph.add("Gather", x, ar.graph.const(list(codes), "int64"), axis=1)
+        least = ar.graph.add("ReduceMin", picked, ar.graph.const([1], "int64"), keepdims=1)
+        return ar.add(any_missing(ar, x), ar.where(ar.op("Less", least, 0.0), np.nan, 0.0))
     flags = ar.graph.cast(ar.is_missing(x), "float64")
     return ar.where(ar.op("Greater", ar.total(flags), 0.0), np.nan, 0.0)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ...conversion.graph import Graph
 from ...errors import ConversionError
 from ...signature import Column, Field
 from .arithmetic import Arithmetic
@@ -69,22 +68,24 @@ def level_texts(column: Column) -> tuple[str, ...]:
     return tuple(("TRUE" if v else "FALSE") if isinstance(v, bool) else str(v) for v in column.categories or ())
 
 
-def top_scope(graph: Graph) -> dict[str, Any]:
+def top_scope(ar: Arithmetic) -> dict[str, Any]:
     """Return the signature's columns as values; each is cut out of its block on first use."""
-    return _Columns(graph)
+    return _Columns(ar)
 
 
 class _Columns(dict):
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, ar: Arithmetic) -> None:
         super().__init__()
-        self._graph = graph
-        self._columns = {c.name: c for s in graph.signature.inputs for c in s.columns}
+        self._ar, self._graph = ar, ar.graph
+        self._columns = {c.name: c for s in ar.graph.signature.inputs for c in s.columns}
+        self._places = {c.name: (s.name, i, len(s.columns)) for s in ar.graph.signature.inputs for i, c in enumerate(s.columns)}
 
     def __missing__(self, name: str) -> Any:
         column = self._columns[name]
         raw = self._graph.column(name)
         if column.categories is None:
             value: Any = Numeric(raw)
+            self._ar.origins[raw] = self._places[name]
         else:
             value = Factor(self._graph.cast(raw, "int64"), level_texts(column), column.ordered, column.level_type == "int64")
         self[name] = value
@@ -95,6 +96,11 @@ class _Columns(dict):
 
     def get(self, name: str, default: Any = None) -> Any:
         return self[name] if name in self._columns else default
+
+
+def is_top(scope: Scope) -> bool:
+    """Whether a scope is the signature's columns themselves."""
+    return isinstance(scope, _Columns)
 
 
 def look_up(ar: Arithmetic, factor: Factor, table: np.ndarray, missing: float = np.nan) -> str:
