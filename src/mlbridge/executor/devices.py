@@ -206,7 +206,8 @@ def _plugin_devices() -> list[Device]:
         import onnxruntime
     except ImportError:
         return []
-    built_in, seen, out = set(onnxruntime.get_available_providers()), {}, []
+    built_in, out = set(onnxruntime.get_available_providers()), []
+    seen: dict[str, int] = {}
     for d in onnxruntime.get_ep_devices():
         if d.ep_name in built_in:
             continue  # the processor, and CUDA where it is built in, are listed already

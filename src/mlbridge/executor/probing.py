@@ -271,7 +271,8 @@ class _shown:  # noqa: N801 - used as a context manager, like contextlib's
     """Give a function of a fraction and a text; a bar on standard error where the caller said True."""
 
     def __init__(self, progress: Any) -> None:
-        self._progress, self._bar = progress, None
+        self._progress = progress
+        self._bar: Any = None
 
     def __enter__(self) -> Callable[[float, str], None]:
         if self._progress is True:

@@ -52,7 +52,8 @@ class _Helpers:
 
     def start(self, call: Call, piece: dict[str, Array]) -> tuple[threading.Lock, list]:
         """Run `call(piece)` on a reserved helper; the lock opens when the list holds its answer or its error."""
-        done, box = threading.Lock(), []
+        done = threading.Lock()
+        box: list = []
         done.acquire()
         self._jobs.put((call, piece, done, box))
         return done, box

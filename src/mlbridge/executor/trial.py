@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ def try_in_child(model: bytes | Path, plan: Plan, feeds: Mapping[str, Array], ti
             for file in model.parent.iterdir():
                 shutil.copyfile(file, folder / ("model.onnx" if file.name == model.name else file.name))
         (folder / "plan.json").write_text(json.dumps(plan.to_dict()), "utf-8")
-        np.savez(folder / "feeds.npz", **{f"feed:{k}": v for k, v in feeds.items()})
+        named: dict[str, Any] = {f"feed:{k}": v for k, v in feeds.items()}
+        np.savez(folder / "feeds.npz", **named)
         path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             done = subprocess.run(

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ...artifact import Artifact, Implementation, open_artifact
 from ...errors import ArtifactError, MissingDependencyError, SignatureError, UnsupportedError
@@ -69,7 +69,7 @@ class OnnxRuntime:
         chunks: int | None = None,
         route: str | None = None,
         bucket: int | None = None,
-        objective: str | None = None,
+        objective: Literal["latency", "throughput", "idle"] | None = None,
         cache: bool = True,
     ) -> Session:
         """Check a file, and make a session of it.

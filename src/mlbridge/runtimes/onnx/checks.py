@@ -181,8 +181,8 @@ def _check_graph(graph: Any, label: str) -> None:
         _no_nul(sparse.values.name, "an initializer", label)
         if is_external(sparse.values) or is_external(sparse.indices):
             raise ArtifactError(f"{label}: a sparse initializer keeps its data in a side file; only dense initializers may")
-    names = [t.name for t in graph.initializer]
-    if len(set(names)) != len(names):
+    weights = [t.name for t in graph.initializer]
+    if len(set(weights)) != len(weights):
         raise ArtifactError(f"{label}: two initializers have one name")
 
 

@@ -5,7 +5,7 @@ Foreign graphs keep their names and symbols; missing values are allowed, and flo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...conversion.graph import METADATA_KEY
 from ...errors import SignatureError, UnsupportedError
@@ -51,8 +51,8 @@ def read_signature(model: onnx.ModelProto) -> Signature:
 
 def graph_signature(model: onnx.ModelProto) -> Signature:
     """Return what the graph says of itself; names and symbols are kept."""
-    inputs = [_spec(v, is_input=True) for v in feeds_of(model)]
-    return Signature(inputs, [_spec(v, is_input=False) for v in model.graph.output])
+    inputs = tuple(_spec(v, is_input=True) for v in feeds_of(model))
+    return Signature(inputs, tuple(_spec(v, is_input=False) for v in model.graph.output))
 
 
 def feeds_of(model: onnx.ModelProto) -> list[Any]:
@@ -110,7 +110,7 @@ def _spec(value: Any, *, is_input: bool) -> TensorSpec:
         )
     shape = tuple(_dim(d, i) for i, d in enumerate(tensor.shape.dim))
     # onnxruntime would feed a missing text as the text 'None'; a foreign float input takes NaN as its author decided.
-    missing = "refuse" if dtype in ("string", "bool") or dtype.startswith(("int", "uint")) else "allow"
+    missing: Literal["refuse", "allow"] = "refuse" if dtype in ("string", "bool") or dtype.startswith(("int", "uint")) else "allow"
     return TensorSpec(value.name, dtype, shape, missing=missing, rounding="nearest" if is_input and dtype in _ROUNDS else "refuse")
 
 
@@ -144,7 +144,7 @@ def claimed_rows(signature: Signature) -> Signature | None:
     def renamed(spec: TensorSpec) -> TensorSpec:
         return spec if spec.shape[0] == ROWS else _replace(spec, (ROWS, *spec.shape[1:]))
 
-    return Signature([renamed(s) for s in signature.inputs], [renamed(s) for s in signature.outputs])
+    return Signature(tuple(renamed(s) for s in signature.inputs), tuple(renamed(s) for s in signature.outputs))
 
 
 def _replace(spec: TensorSpec, shape: tuple[Dim, ...]) -> TensorSpec:
