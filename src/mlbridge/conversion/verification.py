@@ -451,7 +451,7 @@ def cache_folder() -> Path:
 def versions_of(names: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of some distributions, with Python's and the processor's names."""
     out = {"python": platform.python_version(), "machine": platform.machine() or "unknown"}
-    for name in names:
+    for name in filter(None, names):  # R has no distribution here
         try:
             out[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
