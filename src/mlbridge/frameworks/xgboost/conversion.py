@@ -138,12 +138,25 @@ def _bare_codes(graph: Graph, x: str, model: XgboostModel, signature: Signature)
 
 
 def _linear(graph: Graph, x: str, model: XgboostModel, signature: Signature) -> str:
-    assert model.weights is not None
-    weights = np.zeros((model.columns, model.groups))
-    weights[positions(signature, model.names)] = model.weights[:-1]
+    """Add weight times value, column after column, in float32 from bias and base score on, as XGBoost does."""
+    if model.weights is None:
+        raise ConversionError("a linear booster without weights")
+    at = positions(signature, model.names)
     x = graph.add("Where", graph.add("IsNaN", x), graph.const(np.float64(0)), x)  # a missing value adds nothing
-    bias = model.weights[-1].astype(np.float64) + _base_margin(model)
-    return graph.cast(graph.add("Add", graph.add("MatMul", x, graph.const(weights)), graph.const(bias)), "float32")
+    x = graph.cast(graph.add("Gather", x, graph.const(at, "int64"), axis=1), "float32")
+    bias = model.weights[-1] + _base_margin(model)
+    rows = graph.add("Shape", x, start=0, end=1)
+    total = graph.add(
+        "Expand", graph.const(bias[None, None, :]), graph.add("Concat", rows, graph.const([1, model.groups], "int64"), axis=0)
+    )
+    step = max(1, _TARGETS_AT_ONCE // model.groups)
+    for begin in range(0, model.columns, step):
+        index = graph.const(np.arange(begin, min(begin + step, model.columns)))
+        part = graph.add("Unsqueeze", graph.add("Gather", x, index, axis=1), graph.const([2], "int64"))
+        terms = graph.add("Mul", part, graph.const(model.weights[begin : min(begin + step, model.columns)]))
+        running = graph.add("CumSum", graph.concat([total, terms]), graph.const(np.int64(1)))
+        total = graph.add("Gather", running, graph.const([min(step, model.columns - begin)], "int64"), axis=1)
+    return graph.add("Squeeze", total, graph.const([1], "int64"))
 
 
 def _answer(graph: Graph, model: XgboostModel, total: str) -> None:
