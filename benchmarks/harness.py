@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import os
 import platform
 import random
 import time
@@ -143,23 +144,24 @@ def machine_line() -> str:
         except metadata.PackageNotFoundError:
             continue
     memory = f", {f.memory_bytes >> 30} GiB free" if f.memory_bytes else ""
-    return f"{f.devices[0].description}, {f.cores} cores{memory}; {platform.system()}, Python {platform.python_version()}; {', '.join(versions)}"
+    load = f", load {os.getloadavg()[0]:.0f} from other work and this" if hasattr(os, "getloadavg") else ""
+    return f"{f.devices[0].description}, {f.cores} cores{memory}{load}; {platform.system()}, Python {platform.python_version()}; {', '.join(versions)}"
 
 
 # ---------------------------------------------------------------- rendering
 
 
-def render(sections: Sequence[Section], folder: Path) -> None:
+def render(sections: Sequence[Section], folder: Path, *, quick: bool = False) -> None:
     """Write `results.json`, `README.md` and one chart a section under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = {"machine": machine_line(), "sections": [asdict(s) for s in sections]}
+    data = {"machine": machine_line(), "quick": quick, "sections": [asdict(s) for s in sections]}
     for section in data["sections"]:
         for row in section["rows"]:
             del row["samples"]
     (folder / "results.json").write_text(json.dumps(data, indent=1, default=float) + "\n", "utf-8")
     parts = [
         "# Benchmarks\n",
-        f"Measured on: {data['machine']}.\n",
+        f"Measured on: {data['machine']}.{' Quick run: fewer rounds, seven of the 32 tuning cells.' if quick else ''}\n",
         "Ratios are against a reference timed in the same rounds; the interval is a 95 % bootstrap. Run them with `make bench`.\n",
     ]
     for s in sections:

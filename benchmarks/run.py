@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = given.out or (
         Path(tempfile.mkdtemp(prefix="mlbridge-bench-")) if given.check or given.suites else HERE.parent / "docs" / "benchmarks"
     )
-    harness.render(sections, out)
+    harness.render(sections, out, quick=given.check)
     print(f"written to {out}")
     broken = [b.name for s in sections for b in s.bars if b.broken]
     if broken:
