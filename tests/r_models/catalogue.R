@@ -136,6 +136,9 @@ fit_ranger <- function() {
   keep("ranger-german-order", ranger(Class ~ ., german, num.trees = 15, probability = TRUE, respect.unordered.factors = "order", num.threads = 1, seed = 1), german, ranger_probability)
   keep("ranger-chickwts-order", ranger(weight ~ feed, chickwts, num.trees = 15, respect.unordered.factors = "order", num.threads = 1, seed = 1), chickwts, ranger_value)
   keep("ranger-titanic-order", ranger(Survived ~ ., Titanic2, num.trees = 25, respect.unordered.factors = "order", num.threads = 1, seed = 1), Titanic2, ranger_label)
+  keep("ranger-chickwts-ignore", ranger(weight ~ feed, chickwts, num.trees = 15, num.threads = 1, seed = 1), chickwts, ranger_value)
+  keep("ranger-german-partition", ranger(Class ~ ., transform(german, Band = cut(Age, c(0, 25, 30, 35, 40, 50, 99))), num.trees = 15, probability = TRUE, respect.unordered.factors = "partition", num.threads = 1, seed = 1), transform(german, Band = cut(Age, c(0, 25, 30, 35, 40, 50, 99))), ranger_probability)
+  keep("ranger-chickwts-partition", ranger(weight ~ feed, chickwts, num.trees = 15, respect.unordered.factors = "partition", num.threads = 1, seed = 1), chickwts, ranger_value)
   keep("ranger-quakes-extratrees", ranger(mag ~ ., quakes, num.trees = 9, splitrule = "extratrees", num.threads = 1, seed = 1), quakes, ranger_value)
 }
 
@@ -173,6 +176,7 @@ fit_discriminant <- function() {
   keep("qda-crabs", qda(sex ~ FL + RW + CL, crabs), crabs, lda_answer)
   polr_answer <- function(f, d) list(label = predict(f, d), probabilities = predict(f, d, type = "probs"))
   keep("polr-housing", polr(Sat ~ Infl + Type + Cont, housing, weights = Freq, Hess = TRUE), housing, polr_answer)
+  keep("polr-housing-loglog", polr(Sat ~ Infl + Type, housing, weights = Freq, method = "loglog"), housing, polr_answer)
   keep("polr-esoph-probit", polr(agegp ~ alcgp + ncases, esoph, method = "probit"), esoph, polr_answer)
   keep("polr-housing-cloglog", polr(Sat ~ Infl + Type, housing, weights = Freq, method = "cloglog"), housing, polr_answer)
   keep("polr-housing-cauchit", polr(Sat ~ Infl + Cont, housing, weights = Freq, method = "cauchit", start = c(-1, 1, 1, -1, 0.4, -0.6, 0.7)[c(2, 3, 4, 6, 7)]), housing, polr_answer)
@@ -205,6 +209,8 @@ fit_svm <- function() {
   keep("svm-iris", svm(Species ~ ., iris), iris, svm_label)
   keep("svm-iris-sigmoid", svm(Species ~ ., iris, kernel = "sigmoid", gamma = 0.05), iris, svm_label)
   keep("svm-kyphosis-polynomial", svm(Kyphosis ~ ., kyphosis, kernel = "polynomial", coef0 = 1), kyphosis, svm_label)
+  keep("svm-insectsprays-factor", svm(count ~ spray, InsectSprays), InsectSprays, svm_value)
+  keep("svm-warpbreaks-factors", svm(breaks ~ wool + tension, warpbreaks, kernel = "linear"), warpbreaks, svm_value)
   keep("svm-one-class", svm(iris[1:50, 1:4], type = "one-classification", nu = 0.2), iris[1:4], function(f, d) dropped(function(d) list(label = factor(predict(f, d), levels = c(FALSE, TRUE))), d))
   bayes <- function(f, d) list(label = predict(f, d), probabilities = predict(f, d, type = "raw"))
   keep("naivebayes-iris", naiveBayes(Species ~ ., iris), iris, bayes)

@@ -61,7 +61,7 @@ class Case:
         model = read_rds((folder / f"{name}.rds").read_bytes())
         self.framework, self.model = RFramework(), model
         assert self.framework.accepts(model), f"not accepted: {model}"
-        self.signature = self.framework.infer(model, None, **self.options)
+        self.signature = self.framework.infer(model, sample_of(self.rows), **self.options)
         target = folder / f"{name}.onnx"
         target.mkdir(exist_ok=True)
         self.path = self.framework.convert(model, target, signature=self.signature, **self.options)
@@ -108,6 +108,16 @@ def fit_all(folder: Path) -> tuple[list[Case], str]:
         case.feeds = {"train": case.training(), "probe": case.probes()}
         case.write(case.feeds["probe"])
     return cases, words + run_r("answer.R", str(folder))
+
+
+def sample_of(rows: RObject) -> Any:
+    """Return the factors of a data frame as a table, for models whose file does not hold their levels."""
+    import pandas as pd
+
+    if rows.kind != "list":
+        return None
+    factors = {n: v for n, v in zip(rows.names, rows.value) if v.levels}
+    return pd.DataFrame({n: pd.Categorical(v.strings(), categories=list(v.levels)) for n, v in factors.items()})
 
 
 def _plain(value: RObject) -> Any:

@@ -28,6 +28,8 @@ class Family:
         The fitted object.
     options : mapping
         `options["r"]`: type, as, s, n.trees.
+    known : mapping of str to tuple of str
+        Levels of columns that the file may lack: from the sample, or from the signature.
 
     Attributes
     ----------
@@ -37,8 +39,9 @@ class Family:
 
     settings: frozenset[str] = frozenset()
 
-    def __init__(self, model: RObject, options: Mapping[str, Any]) -> None:
+    def __init__(self, model: RObject, options: Mapping[str, Any], known: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.model = model
+        self.known = dict(known or {})
         self.options = {k: v for k, v in options.items() if v is not None}
         odd = sorted(set(self.options) - self.settings)
         if odd:

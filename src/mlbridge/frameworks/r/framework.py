@@ -19,6 +19,7 @@ from . import families
 from .family import Family, build, grid
 from .rds import read_rds
 from .robject import RObject
+from .values import level_texts
 
 __all__ = ["RFramework"]
 
@@ -56,7 +57,7 @@ class RFramework:
 
     def infer(self, model: object, sample: object | None, /, **options: Any) -> Signature:
         """Decide the signature from the model alone: its formula, its levels, its class."""
-        family = self._family(model, options)
+        family = self._family(model, options, _sample_levels(sample))
         with _malformed():
             return Signature(blocks(family.fields()), family.outputs())
 
@@ -68,7 +69,7 @@ class RFramework:
 
     def probe(self, model: object, /, *, signature: Signature, seed: int, **options: Any) -> dict[str, Array]:
         """Make rows for every branch of every tree, every level, missing values, and numbers in and beyond their ranges."""
-        family = self._family(model, options)
+        family = self._family(model, options, _signature_levels(signature))
         with _malformed():
             feeds = grid(family, signature, seed, _PROBE_ROWS)
             extra = _tree_rows(family, signature, feeds, seed)
@@ -82,12 +83,12 @@ class RFramework:
         ConversionError
             If the model has no exact ONNX form; the message names why.
         """
-        family = self._family(model, options)
+        family = self._family(model, options, _signature_levels(signature))
         with _malformed():
             return build(family, signature).save(folder)
 
     @staticmethod
-    def _family(model: object, options: Mapping[str, Any]) -> Family:
+    def _family(model: object, options: Mapping[str, Any], known: Mapping[str, tuple[str, ...]]) -> Family:
         if not isinstance(model, RObject):
             raise ConversionError("not an R object")
         make = families.family_of(model.classes)
@@ -97,7 +98,21 @@ class RFramework:
                 hint="run it in R: load it with the scheme 'r:' and trust='code'",
             )
         with _malformed():
-            return make(model, options)
+            return make(model, options, known)
+
+
+def _sample_levels(sample: object | None) -> dict[str, tuple[str, ...]]:
+    """Return the levels of a table's categorical columns: some R models do not store theirs."""
+    out = {}
+    for name in getattr(sample, "columns", ()):  # pandas' Categorical and Polars' Enum spell it alike
+        categories = getattr(getattr(sample[name], "dtype", None), "categories", None)  # type: ignore[index]
+        if isinstance(name, str) and categories is not None and len(categories):
+            out[name] = tuple(str(v) for v in categories)
+    return out
+
+
+def _signature_levels(signature: Signature) -> dict[str, tuple[str, ...]]:
+    return {c.name: level_texts(c) for c in signature.columns if c.categories is not None}
 
 
 class _malformed:  # noqa: N801 - a context manager reads as a word

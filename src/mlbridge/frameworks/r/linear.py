@@ -21,12 +21,16 @@ __all__ = ["Glm", "Lm", "frame_ranges", "model_frame"]
 _LINKS_OF_R = ["logit", "probit", "cauchit", "cloglog", "log", "identity", "inverse", "sqrt", "1/mu^2"]
 
 
-def model_frame(model: RObject, *, missing: str = "allow") -> ModelFrame:
-    """Return the formula of a fit: its terms, its levels, and an offset given beside it."""
+def model_frame(model: RObject, known: Mapping[str, tuple[str, ...]] | None = None, *, missing: str = "allow") -> ModelFrame:
+    """Return the formula of a fit: its terms, its levels (else the `known` ones), and an offset given beside it."""
     call = model.get("call")
     offset = call.get("offset") if isinstance(call, RObject) and call.kind == "language" else None
     return ModelFrame(
-        model["terms"], text_levels(model.get("xlevels")), offsets=(offset,) if offset is not None else (), missing=missing, call=call
+        model["terms"],
+        {**(known or {}), **text_levels(model.get("xlevels"))},
+        offsets=(offset,) if offset is not None else (),
+        missing=missing,
+        call=call,
     )
 
 

@@ -1,7 +1,7 @@
 """ranger: averaged regression and probability trees, voting classification trees, factors by order or by sets.
 
-A factor's levels are in the file only under respect.unordered.factors = "order"; a column that was coded otherwise is
-read as the number ranger itself saw.
+A factor's levels are in the file only under respect.unordered.factors = "order"; otherwise they come from the sample or the
+signature, and a column without them is read as the number ranger itself saw.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...signature import Field, TensorSpec, prediction_spec
-from ..trees import LE, Tree, add_trees
+from ..trees import IN, LE, Tree, add_trees
 from .arithmetic import Arithmetic
 from .family import Family, class_outputs, label_output, level_values
 from .robject import RObject
@@ -35,15 +35,20 @@ class Ranger(Family):
         if self.kind not in ("Regression", "Classification", "Probability estimation"):
             raise refuse(f"a ranger of type {self.kind!r}")
         self.names = tuple(forest["independent.variable.names"].strings())
-        if not forest["is.ordered"].numbers().all():
-            raise refuse("the file does not hold the levels of ranger's unordered factors (partition); order keeps them")
         covariates = forest.get("covariate.levels")
         found = {}
         if isinstance(covariates, RObject):
             pairs = zip(covariates.names, covariates.value)
             found = {n: tuple(v.strings()) for n, v in pairs if isinstance(v, RObject) and v.kind == "character"}
+        for name in self.names:  # the file has no levels here: those of the sample or the signature, coded as ranger coded them
+            if name not in found and name in self.known:
+                found[name] = self.known[name]
+        self.by_set = ~forest["is.ordered"].numbers().astype(bool)
+        sets = {n for n, apart in zip(self.names, self.by_set) if apart}
+        if not sets <= found.keys():
+            raise refuse("the file does not hold the levels of ranger's unordered factors (partition); order keeps them")
         # ranger stops at a missing value
-        self.table = TreeFrame(self.names, found, ordered=list(found), missing="refuse")
+        self.table = TreeFrame(self.names, found, ordered=[n for n in found if n not in sets], missing="refuse")
         levels = forest.get("levels")
         self.values = forest["class.values"].numbers() if forest.has("class.values") else np.zeros(0)
         self.classes = level_values(levels.strings()) if isinstance(levels, RObject) else self.values[np.argsort(self.values)].tolist()
@@ -62,7 +67,7 @@ class Ranger(Family):
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         x = self.table.matrix(ar, scope)
-        out = add_trees(ar.graph, x, self._trees(), targets=self._width(), aggregate="average")
+        out = add_trees(ar.graph, x, self._trees(), targets=self._width(), aggregate="average", levels=self.table.sets())
         if self.kind == "Regression":
             return {"prediction": ar.flat(out)}
         if self.kind == "Classification":
@@ -70,7 +75,7 @@ class Ranger(Family):
         return {"probabilities": out}
 
     def trees(self) -> tuple[list, list[str], dict[int, int]]:
-        return ([], [], {}) if self.table.levels else (self._trees(), list(self.names), {})
+        return ([], [], {}) if self.table.ordered else (self._trees(), list(self.names), self.table.sets())
 
     def _width(self) -> int:
         return 1 if self.kind == "Regression" else len(self.classes)
@@ -97,7 +102,14 @@ class Ranger(Family):
         renumber = np.cumsum(keep) - 1
         feature = np.where(leaf, -1, variables)
         down = [np.where(leaf, 0, renumber[side]) for side in (left, right)]
-        return Tree(feature[keep], splits[keep], down[0][keep], down[1][keep], value[keep], np.full(int(keep.sum()), LE, np.uint8))
+        mode = np.where(~leaf & self.by_set[np.where(leaf, 0, variables)], IN, LE).astype(np.uint8)[keep]
+        feature, splits = feature[keep], splits[keep]
+        members = {int(i): self._left_set(splits[i], self.names[feature[i]]) for i in np.flatnonzero(mode == IN)}
+        return Tree(feature, splits, down[0][keep], down[1][keep], value[keep], mode, members=members)
+
+    def _left_set(self, mask: float, name: str) -> tuple[int, ...]:
+        """Return the codes whose bit is not set: ranger sends those left."""
+        return tuple(i for i in range(len(self.table.levels[name])) if not int(mask) >> i & 1)
 
 
 def _reachable(left: np.ndarray, right: np.ndarray, leaf: np.ndarray) -> np.ndarray:
