@@ -130,6 +130,7 @@ class _Web:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
+            self._socket.listen(1024)  # before uvicorn is up: whoever knows the address may connect
         except OSError as exc:
             self._socket.close()
             raise UnavailableError(f"cannot listen on {host}:{port}: {exc.strerror}", hint="is another server using the port?") from exc

@@ -125,7 +125,8 @@ class Service:
             deadline = None if left is None else Deadline(left)
             if how.rows == 0:
                 return served.model._ask(how.feeds, how.names, deadline), 0
-            return served.batcher.submit(how.feeds, how.rows, how.names, deadline, caller.name, caller.tie)
+            results, queued = served.batcher.submit(how.feeds, how.rows, how.names, deadline, caller.name, caller.tie)
+            return results if how.names is None else {n: results[n] for n in how.names}, queued
         except Exception as exc:
             raise self._failed(served, exc, began) from exc
 
