@@ -103,7 +103,13 @@ def wrap(
     framework = plugins.framework_for(model)
     if framework is None:
         return _wrap_bare(model, sample, signature, wishes)
-    inferred = overlay(framework.infer(model, sample, **wishes.options.of(framework)), signature)
+    try:
+        inferred = overlay(framework.infer(model, sample, **wishes.options.of(framework)), signature)
+    except ConversionError as exc:  # a stage the framework does not know; its own runtime may
+        if wishes.via == "onnx" or getattr(plugins.runtime_for(model), "name", "python") == "python":
+            raise
+        _LOG.warning("%s runs natively: %s", _name_of(model), exc.message.splitlines()[0])
+        return _wrap_bare(model, sample, signature, wishes)
     native = _native_of(model, framework, wishes.options)
     return realise(Source(model, framework, inferred, _name_of(model), native=native), sample, wishes)
 

@@ -61,7 +61,7 @@ class PythonRuntime:
 
     def accepts(self, model: object, /) -> bool:
         """Whether it is a function or looks like a fitted estimator."""
-        if isinstance(model, type):
+        if isinstance(model, type) or type(model).__module__.startswith("pyspark."):  # those live in a JVM
             return False
         return callable(model) or callable(getattr(model, "predict", None)) or callable(getattr(model, "transform", None))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..signature import Signature, TensorSpec
+from .spark_frame import collect_columns, is_spark_frame
 
 __all__ = ["Opened", "close_table", "open_container"]
 
@@ -42,7 +43,7 @@ def open_container(x: Any, signature: Signature) -> Opened:
         return Opened("record" if _is_record(x, signature) else "dict", x)
     root = type(x).__module__.split(".")[0]
     if root in _TABLES:
-        return _open_table(x, root)
+        return Opened("dict", collect_columns(x, signature)) if is_spark_frame(x) else _open_table(x, root)
     if isinstance(x, (list, tuple)) and x and all(isinstance(r, Mapping) for r in x):
         return Opened("records", _open_records(x))
     arrays = hasattr(x, "__array__") or isinstance(x, (Sequence, int, float, bool)) or root in ("torch", "tensorflow", "scipy", "jax", "jaxlib")

@@ -1,0 +1,178 @@
+"""`jvm+py4j:`: a live PySpark joined. Expected values are what Spark's own transform answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlbridge as mb
+from mlbridge import errors
+from mlbridge.interfaces import Deadline
+
+HERE = Path(__file__).parent
+pytestmark = [
+    pytest.mark.jvm,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed"),
+    pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # PySpark on pandas 3
+]
+
+
+@pytest.fixture(scope="module")
+def fit():
+    sys.path.insert(0, str(HERE / "spark_models"))
+    try:
+        spec = importlib.util.spec_from_file_location("spark_fit", HERE / "spark_models" / "fit.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(HERE / "spark_models"))
+    return module
+
+
+@pytest.fixture(scope="module")
+def spark(fit):
+    session = fit.session()
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="module")
+def plants(fit, spark):
+    return fit.frame(spark, {k: v for k, v in fit.table("co2").items() if k in ("Plant", "Type", "Treatment", "conc", "uptake")}).cache()
+
+
+@pytest.fixture(scope="module")
+def classifier(plants):
+    """Strings and a number in, the class's own name out."""
+    from pyspark.ml import Pipeline
+    from pyspark.ml.classification import DecisionTreeClassifier
+    from pyspark.ml.feature import IndexToString, StringIndexer, VectorAssembler
+
+    label = StringIndexer(inputCol="Type", outputCol="y").fit(plants)
+    return Pipeline(
+        stages=[
+            StringIndexer(inputCol="Treatment", outputCol="t", handleInvalid="skip"),
+            VectorAssembler(inputCols=["t", "conc", "uptake"], outputCol="f"),
+            label,
+            DecisionTreeClassifier(featuresCol="f", labelCol="y", maxDepth=3),
+            IndexToString(inputCol="prediction", outputCol="answer", labels=label.labels),
+        ]
+    ).fit(plants)
+
+
+@pytest.fixture(scope="module")
+def texts(spark):
+    rows = [("a b c", "x"), ("b c d e", "y"), ("e f", "x"), ("a e", "y"), ("", "y")]
+    return spark.createDataFrame(rows, "words string, kind string")
+
+
+@pytest.fixture(scope="module")
+def bag_of_words(texts):
+    """Stages that have no exact ONNX form."""
+    from pyspark.ml import Pipeline
+    from pyspark.ml.classification import LogisticRegression
+    from pyspark.ml.feature import HashingTF, StringIndexer, Tokenizer
+
+    return Pipeline(
+        stages=[
+            StringIndexer(inputCol="kind", outputCol="y"),
+            Tokenizer(inputCol="words", outputCol="w"),
+            HashingTF(inputCol="w", outputCol="f", numFeatures=16),
+            LogisticRegression(featuresCol="f", labelCol="y", regParam=0.1),
+        ]
+    ).fit(texts)
+
+
+def test_wrap_takes_the_signature_from_the_schema_and_verifies_against_the_running_spark(classifier, plants):
+    with mb.wrap(classifier, sample=plants) as model:
+        assert model.report.verified
+        assert [c.name for c in model.signature.columns] == ["conc", "uptake", "Treatment"]
+        want = [r.answer for r in classifier.transform(plants).collect()]
+        assert list(model.predict(plants)["label"]) == want
+
+
+def test_the_native_session_answers_as_transform_and_dropped_rows_are_missing(classifier, plants):
+    with mb.wrap(classifier, sample=plants, via="native") as model:
+        assert model.device == "jvm"
+        rows = classifier.transform(plants).collect()
+        got = model.predict(plants)
+        assert list(got["label"]) == [r.answer for r in rows]
+        np.testing.assert_array_equal(got["probabilities"], [r.probability.toArray() for r in rows])
+        gone = model.run({"features": np.ones((3, 2)), "categorical": np.array([[0], [-1], [1]], np.int32)})
+        assert gone["label"][1] == -1
+        assert np.isnan(gone["probabilities"][1]).all()
+        assert (gone["label"][[0, 2]] >= 0).all()
+
+
+def test_stages_without_onnx_run_in_the_running_spark_and_are_saved_for_a_worker(bag_of_words, texts, tmp_path):
+    with mb.wrap(bag_of_words, sample=texts) as model:
+        assert model.route.runtime == "jvm"
+        rows = bag_of_words.transform(texts).collect()
+        np.testing.assert_array_equal(model.predict(texts)["probabilities"], [r.probability.toArray() for r in rows])
+        model.save(tmp_path / "words.mlb")
+    with pytest.raises(errors.UntrustedArtifactError):
+        mb.load(tmp_path / "words.mlb")
+
+
+def test_a_saved_folder_joins_the_running_spark(classifier, plants, tmp_path):
+    classifier.write().save((tmp_path / "model").as_uri())
+    with mb.load(f"jvm+py4j:{tmp_path / 'model'}", trust="code", sample=plants) as model:
+        assert list(model.predict(plants.limit(7))["label"]) == [r.answer for r in classifier.transform(plants.limit(7)).collect()]
+
+
+def test_what_spark_raises_is_an_inference_error_with_its_classes(bag_of_words, texts):
+    with mb.wrap(bag_of_words, sample=texts) as model:
+        session = model._session
+        with pytest.raises(errors.InferenceError) as caught:
+            session.run({"text": np.array([["a"], [None]], object)})
+        assert any("NullPointerException" in c or "SparkException" in c for c in caught.value.condition)
+        assert len(session.run({"text": np.array([["a"]], object)})["label"]) == 1
+
+
+def test_a_deadline_and_a_cancel_end_the_call(bag_of_words, texts):
+    with mb.wrap(bag_of_words, sample=texts) as model:
+        feeds = {"text": np.array([["a b"]] * 100, object)}
+        with pytest.raises(errors.BridgeTimeoutError):
+            model._session.run(feeds, deadline=Deadline(0.001))
+        cancelled = Deadline(60)
+        cancelled.cancel()
+        with pytest.raises(errors.CancelledError):
+            model._session.run(feeds, deadline=cancelled)
+        assert len(model._session.run(feeds, deadline=Deadline(60))["label"]) == 100
+
+
+def test_zero_rows_and_vectors(spark, tmp_path):
+    from pyspark.ml.feature import StandardScaler
+    from pyspark.ml.linalg import Vectors
+
+    frame = spark.createDataFrame([(Vectors.dense(1.0, 2.0),), (Vectors.dense(3.0, 5.0),)], ["v"])
+    scaler = StandardScaler(inputCol="v", outputCol="s", withMean=True).fit(frame)
+    with mb.wrap(scaler, sample=frame, via="native") as model:
+        want = [r.s.toArray() for r in scaler.transform(frame).collect()]
+        np.testing.assert_array_equal(model.predict(frame)["transformed"], want)
+        assert model.predict({"v": np.empty((0, 2))})["transformed"].shape == (0, 2)
+
+
+def test_the_gateway_answers_nobody_without_its_token(spark):
+    gateway = spark.sparkContext._gateway
+    with socket.create_connection((gateway.gateway_parameters.address, gateway.gateway_parameters.port), timeout=10) as guest:
+        guest.sendall(b"c\nz:java.lang.Runtime\ngetRuntime\ne\n")
+        answer = guest.recv(4096)
+    assert not answer.startswith(b"!yro")  # an object; it must be an error or nothing
+
+
+def test_a_frame_too_large_to_collect_is_refused(spark, classifier, plants, monkeypatch):
+    from mlbridge.tensors import spark_frame
+
+    with mb.wrap(classifier, sample=plants, via="native") as model:
+        monkeypatch.setattr(spark_frame, "MAX_ROWS", 10)
+        with pytest.raises(errors.InputError, match="more than 10 rows"):
+            model.predict(plants)
