@@ -236,11 +236,13 @@ def test_a_file_that_does_not_say_which_columns_are_categorical_needs_a_sample()
     assert {c.name for c in FRAMEWORK.infer(model, x).input("categorical").columns} == {"k", "j"}
 
 
-def test_linear_trees_are_refused_by_name():
+def test_linear_trees_are_refused_by_name_and_run_natively(tmp_path):
     x = np.random.default_rng(9).normal(size=(ROWS, 2))
     model = lgb.train({"linear_tree": True, "verbose": -1, "num_threads": 1}, lgb.Dataset(x, x[:, 0] * 2, params={"linear_tree": True}), 2)
+    signature = FRAMEWORK.infer(model, None)
+    np.testing.assert_array_equal(FRAMEWORK.native(model, signature=signature)({"features": x})["prediction"], model.predict(x))
     with pytest.raises(ConversionError, match="linear_tree"):
-        FRAMEWORK.infer(model, None)
+        FRAMEWORK.convert(model, tmp_path, signature=signature)
 
 
 # ---------------------------------------------------------------- malformed files

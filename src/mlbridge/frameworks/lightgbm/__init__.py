@@ -120,7 +120,7 @@ def _inputs(said: LightgbmModel, sample: Any) -> tuple[TensorSpec, ...]:
     if not said.levels and all(re.fullmatch(r"Column_\d+", n) for n in said.names):
         return (TensorSpec("features", "float64", (ROWS, len(said.names)), missing="allow"),)
     names, marked = _sample_columns(said, sample)
-    which = marked if marked is not None else list(np.flatnonzero(said.coded))
+    which = marked if marked is not None else np.flatnonzero(said.coded).tolist()
     if said.levels and len(which) != len(said.levels):
         raise InputError(
             f"the model was trained with {len(said.levels)} categorical columns, and its file does not say which",

@@ -39,6 +39,8 @@ LINKS = {
 
 def write(model: LightgbmModel, folder: Path, signature: Signature, order: np.ndarray) -> Path:
     """Write the model as an ONNX file; `order` is where each trained column stands in the inputs' matrix."""
+    if model.refusal:
+        raise ConversionError(f"LightGBM: {model.refusal}", hint="it can run natively")
     graph = Graph(signature)
     x = _clean(graph, join(graph), model, order)
     trees, levels = _placed(model, signature, order)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...errors import ArtifactError, ConversionError
+from ...errors import ArtifactError
 from ..trees import IN, LE, Tree
 
 __all__ = ["MAX_BYTES", "ZERO", "LightgbmModel", "parse"]
@@ -49,6 +49,8 @@ class LightgbmModel:
         Where zero counts as missing.
     source : str
         The text.
+    refusal : str or None
+        Why it has no exact graph; it can run natively all the same.
     """
 
     names: tuple[str, ...]
@@ -61,6 +63,7 @@ class LightgbmModel:
     trees: tuple[Tree, ...]
     zero: np.ndarray
     source: str
+    refusal: str | None = None
 
     def between(self, start: int, count: int | None) -> LightgbmModel:
         """Return the model of `count` rounds from `start` on; all the rest if `count` is None or not positive."""
@@ -83,8 +86,6 @@ def parse(text: str, label: str = "<text>") -> LightgbmModel:
     ------
     ArtifactError
         If it is malformed or larger than the stated limits.
-    ConversionError
-        If it holds linear trees.
     """
     try:
         return _model(text)
@@ -115,14 +116,17 @@ def _model(text: str) -> LightgbmModel:
     parameters = dict(w.partition(":")[::2] if ":" in w else (w, "1") for w in words[1:])
     kinds = np.zeros((columns, 3), dtype=bool)
     trees = tuple(_tree(_fields(t), i % groups, columns, kinds) for i, t in enumerate(stored))
-    if (kinds[:, _ZERO] & (kinds[:, _NONE] | kinds[:, _NAN])).any():
-        raise ConversionError("zero counts as missing in some nodes of a column and not in others: no exact form")
+    refusal = None
+    if any("\nis_linear=1" in t for t in stored):
+        refusal = "trees with linear models in their leaves (linear_tree) are not converted"
+    elif (kinds[:, _ZERO] & (kinds[:, _NONE] | kinds[:, _NAN])).any():
+        refusal = "zero counts as missing in some nodes of a column and not in others"
     coded = np.array([bool(i) and i != "none" and i[0] != "[" for i in infos] or [False] * columns)
     for tree in trees:
         coded[tree.feature[list(tree.members)]] = True
     objective = words[0] if words and words[0] not in ("none", "null", "custom", "na") else ""
     return LightgbmModel(
-        names, tuple(coded.tolist()), _levels(tail), groups, objective, parameters, "\naverage_output" in head, trees, kinds[:, _ZERO], text
+        names, tuple(coded.tolist()), _levels(tail), groups, objective, parameters, "\naverage_output" in head, trees, kinds[:, _ZERO], text, refusal
     )  # fmt: skip
 
 
@@ -150,8 +154,6 @@ def _numbers(said: Mapping[str, str], key: str, dtype: type, count: int) -> np.n
 def _tree(said: Mapping[str, str], group: int, columns: int, kinds: np.ndarray) -> Tree:
     """Turn one block of text into a tree: nodes first, then leaves."""
     leaves = int(said["num_leaves"])
-    if said.get("is_linear", "0").strip() not in ("0", ""):
-        raise ConversionError("trees with linear models in their leaves (linear_tree) are not converted", hint="they run natively")
     if not 1 <= leaves <= len(said.get("leaf_value", "")):  # a value takes a character at least
         raise ArtifactError(f"{leaves} leaves, and not as many values")
     value, inner = _numbers(said, "leaf_value", float, leaves), leaves - 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import ConversionError
-from ...signature import Signature
+from ...signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from ...conversion.graph import Graph
@@ -18,7 +18,14 @@ __all__ = ["blocks_of", "join", "matrix", "positions", "width"]
 
 def width(signature: Signature) -> int:
     """Return how many columns all inputs have together."""
-    return sum(int(s.shape[1]) if len(s.shape) > 1 else 1 for s in signature.inputs)  # type: ignore[arg-type]
+    return sum(_size(s) for s in signature.inputs)
+
+
+def _size(spec: TensorSpec) -> int:
+    size = spec.shape[1] if len(spec.shape) > 1 else 1
+    if not isinstance(size, int):
+        raise ConversionError(f"input {spec.name!r} has no fixed number of columns")
+    return size
 
 
 def positions(signature: Signature, names: Sequence[str] | None) -> np.ndarray:
@@ -57,7 +64,7 @@ def blocks_of(rows: np.ndarray, signature: Signature) -> dict[str, np.ndarray]:
     """Cut a matrix into the signature's inputs, each in its dtype."""
     feeds, at = {}, 0
     for spec in signature.inputs:
-        size = int(spec.shape[1]) if len(spec.shape) > 1 else 1  # type: ignore[arg-type]
+        size = _size(spec)
         part = rows[:, at : at + size]
         if np.dtype(spec.dtype).kind == "i":
             part = np.nan_to_num(part, nan=-1)

@@ -116,7 +116,7 @@ def _sum(graph: Graph, x: str, model: XgboostModel, signature: Signature) -> str
     for begin in range(0, max(map(len, queues)), step):
         part = [q[begin : begin + step] for q in queues]
         length = max(map(len, part))
-        placed = [replace(t, target=i * model.groups + t.target) for q in part for i, t in enumerate(q)]
+        placed = [replace(t, target=i * model.groups + (t.target or 0)) for q in part for i, t in enumerate(q)]
         leaves = graph.cast(add_trees(graph, x, placed, targets=length * model.groups, levels=levels), "float32")
         leaves = graph.add("Reshape", leaves, graph.add("Concat", rows, graph.const([length, model.groups], "int64"), axis=0))
         running = graph.add("CumSum", graph.concat([total, leaves]), graph.const(np.int64(1)))
