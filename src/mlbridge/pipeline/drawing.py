@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from typing import Any
 
 __all__ = ["svg"]
@@ -25,25 +26,24 @@ def svg(pipeline: Any) -> str:
         An `<svg>` element.
     """
     plan, stages = pipeline.plan, pipeline.stages
-    depth = _depths(plan)
+    depth, joined = _depths(plan), _joined(plan)
+    routes = {
+        pair: [pair[0], *(f"via:{pair[0]}:{pair[1]}:{d}" for d in range(depth[pair[0]] + 1, depth[pair[1]])), pair[1]] for pair in joined
+    }
     columns: dict[int, list[str]] = {}
-    for node, d in depth.items():
+    for node, d in [*depth.items(), *((n, depth[a] + i) for (a, _), r in routes.items() for i, n in enumerate(r) if n.startswith("via:"))]:
         columns.setdefault(d, []).append(node)
-    place = _places(plan, columns)
+    place = _places(columns, [(a, b) for r in routes.values() for a, b in itertools.pairwise(r)])
     width = max(x for x, _ in place.values()) + _WIDTH + _MARGIN
     height = max(y for _, y in place.values()) + _HEIGHT + _MARGIN
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12">',
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>',
     ]
-    joined: dict[tuple[str, str], list[str]] = {}
-    for e in plan.edges:
-        source = e.producer.stage if e.producer.stage is not None else f"in:{e.producer.tensor}"
-        joined.setdefault((source, e.consumer.stage), []).extend(s.text for s in e.steps)
-    for name, end in plan.outputs.items():
-        joined.setdefault((end.stage or "", f"out:{name}"), [])
-    parts += [_edge(place[a], place[b], texts) for (a, b), texts in joined.items()]
-    parts += [_node(node, xy, plan, stages) for node, xy in place.items()]
+    parts += [_edge([place[n] for n in routes[pair]], texts) for pair, texts in joined.items()]
+    parts += [_node(node, xy, plan, stages) for node, xy in place.items() if not node.startswith("via:")]
     return "".join(parts) + "</svg>"
 
 
@@ -56,13 +56,22 @@ def _depths(plan: Any) -> dict[str, int]:
     return depth | {f"out:{name}": last for name in plan.outputs}
 
 
-def _places(plan: Any, columns: dict[int, list[str]]) -> dict[str, tuple[int, int]]:
-    """Order each column by the mean place of its producers, so that edges cross little."""
-    feeders: dict[str, list[str]] = {}
+def _joined(plan: Any) -> dict[tuple[str, str], list[str]]:
+    """Return what is inserted between each pair of nodes."""
+    joined: dict[tuple[str, str], list[str]] = {}
     for e in plan.edges:
-        feeders.setdefault(e.consumer.stage, []).append(e.producer.stage if e.producer.stage is not None else f"in:{e.producer.tensor}")
+        source = e.producer.stage if e.producer.stage is not None else f"in:{e.producer.tensor}"
+        joined.setdefault((source, e.consumer.stage), []).extend(s.text for s in e.steps)
     for name, end in plan.outputs.items():
-        feeders[f"out:{name}"] = [end.stage]
+        joined.setdefault((end.stage or "", f"out:{name}"), [])
+    return joined
+
+
+def _places(columns: dict[int, list[str]], links: list[tuple[str, str]]) -> dict[str, tuple[int, int]]:
+    """Order each column by the mean place of its producers, so that edges cross little; long edges get slots of their own."""
+    feeders: dict[str, list[str]] = {}
+    for a, b in links:
+        feeders.setdefault(b, []).append(a)
     tallest = max(len(c) for c in columns.values())
     place: dict[str, tuple[int, int]] = {}
     for d in sorted(columns):
@@ -99,12 +108,20 @@ def _node(node: str, xy: tuple[int, int], plan: Any, stages: Any) -> str:
     return f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="{radius}" fill="{fill}" stroke="#889"/>{text}'
 
 
-def _edge(a: tuple[int, int], b: tuple[int, int], texts: list[str]) -> str:
-    x1, y1, x2, y2 = a[0] + _WIDTH, a[1] + _HEIGHT / 2, b[0], b[1] + _HEIGHT / 2
-    bend = (x2 - x1) / 2
-    out = f'<path d="M{x1},{y1} C{x1 + bend},{y1} {x2 - bend},{y2} {x2},{y2}" fill="none" stroke="#667" marker-end="url(#arrow)"/>'
+def _edge(points: list[tuple[int, int]], texts: list[str]) -> str:
+    """A curve through the slots between two nodes; its words stand in the first gap."""
+    x, y = points[0][0] + _WIDTH, points[0][1] + _HEIGHT / 2
+    path, label_at = f"M{x},{y}", None
+    for i, (left, top) in enumerate(points[1:], 1):
+        x2, y2 = left, top + _HEIGHT / 2
+        path += f" C{x + (x2 - x) / 2},{y} {x2 - (x2 - x) / 2},{y2} {x2},{y2}"
+        label_at = label_at or ((x + x2) / 2, (y + y2) / 2)
+        if i < len(points) - 1:
+            path += f" L{x2 + _WIDTH},{y2}"
+        x, y = x2 + _WIDTH, y2
+    out = f'<path d="{path}" fill="none" stroke="#667" marker-end="url(#arrow)"/>'
     shown = list(dict.fromkeys(texts))
-    if shown:
-        label = shown[0] + (f" +{len(shown) - 1}" if len(shown) > 1 else "")
-        out += f'<text x="{(x1 + x2) / 2}" y="{(y1 + y2) / 2 - 6}" text-anchor="middle" font-size="9" fill="#a33">{_cut(label, 24)}</text>'
+    if shown and label_at:
+        label = shown[0].split(",")[0] + (f" +{len(shown) - 1}" if len(shown) > 1 else "")
+        out += f'<text x="{label_at[0]}" y="{label_at[1] - 6}" text-anchor="middle" font-size="9" fill="#a33">{_cut(label, 24)}</text>'
     return out
