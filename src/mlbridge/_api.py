@@ -48,7 +48,8 @@ from .signature import Signature
 __all__ = ["convert", "load", "serve", "wrap"]
 
 _LOG = logging.getLogger("mlbridge")
-_URI = re.compile(r"([a-z][a-z0-9]+)(?:\+([a-z0-9]+))?:(.*)", re.DOTALL)  # two letters at least: one is a drive
+# two letters at least, for one is a drive; but `r`, unless a backslash follows
+_URI = re.compile(r"([a-z][a-z0-9]+|r(?!:\\))(?:\+([a-z0-9]+))?:(.*)", re.DOTALL)
 _FUNCTION = re.compile(r"[\w.]+:[\w.]+")  # module:name
 _GRAPHS = ("onnx", "pipeline")  # runtimes whose files are data
 

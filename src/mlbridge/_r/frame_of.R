@@ -1,0 +1,103 @@
+# The data frame a model was trained on, rebuilt from a signature's blocks; and its answers as a signature's outputs.
+# `layout` describes the signature in parallel vectors (see `_layout` in runtimes/r/): no JSON reader is needed here.
+
+# The classes of a model's raw columns as its formula remembers them; named, possibly empty.
+column_classes <- function(model) {
+  terms <- tryCatch(stats::terms(model), error = function(e) NULL)
+  known <- attr(terms, "dataClasses")
+  if (is.null(known) && is.list(model)) known <- unlist(lapply(model[["var.summary"]], function(v) class(v)[1]))
+  if (is.null(known)) character() else known
+}
+
+.column <- function(values, kind, unit, levels, class) {
+  if (kind == "codes") {
+    k <- length(levels)
+    if (any(values >= k & !is.na(values))) levels <- c(levels, "(unknown)")
+    values[values < 0L] <- NA
+    values <- pmin(values, k)
+    if (class %in% c("character", "Date", "other")) return(levels[values + 1L])
+    return(structure(as.integer(values) + 1L, levels = levels, class = "factor"))
+  }
+  if (kind == "ordered") {
+    values[values < 0L] <- NA
+    return(structure(as.integer(values) + 1L, levels = levels, class = c("ordered", "factor")))
+  }
+  if (kind == "bools") {
+    values[values < 0L] <- NA
+    if (identical(class, "factor")) return(structure(as.integer(values) + 1L, levels = levels, class = "factor"))
+    return(as.logical(levels)[values + 1L])
+  }
+  if (kind == "whole") {
+    values[values < 0L] <- NA
+    if (class %in% c("factor", "ordered")) return(factor(levels[values + 1L], levels = levels, ordered = class == "ordered"))
+    return(as.numeric(levels)[values + 1L])
+  }
+  if (is.double(values)) values[is.nan(values)] <- NA  # missing is NA to R: factor(NaN) would be a level
+  if (unit == "date") return(structure(values, class = "Date"))
+  if (unit == "timestamp") return(structure(values, class = c("POSIXct", "POSIXt"), tzone = "UTC"))
+  if (identical(class, "logical") && is.numeric(values)) return(values != 0)
+  values
+}
+
+# Feeds to the model's newdata: a data frame of the columns by name; a plain matrix where the one input has no columns.
+newdata_of <- function(feeds, layout, classes) {
+  plain <- function(i) !any(layout$col.input == i)
+  count <- length(layout$in.name)
+  if (count == 1L && plain(1L) && !layout$script && length(dim(feeds[[1]])) == 2L) {
+    x <- feeds[[layout$in.name]]
+    if (is.double(x)) x[is.nan(x)] <- NA
+    return(x)
+  }
+  out <- list()
+  for (i in seq_len(count)) {
+    block <- feeds[[layout$in.name[i]]]
+    if (plain(i)) {
+      if (is.double(block)) block[is.nan(block)] <- NA
+      out[[layout$in.name[i]]] <- block
+      next
+    }
+    at <- which(layout$col.input == i)
+    for (j in seq_along(at)) {
+      c <- at[j]
+      name <- layout$col.name[c]
+      values <- if (length(dim(block)) == 2L) block[, j] else as.vector(block)
+      class <- if (name %in% names(classes)) classes[[name]] else ""
+      out[[name]] <- .column(values, layout$col.kind[c], layout$col.unit[c], layout$col.levels[[c]], class)
+    }
+  }
+  rows <- if (length(out)) (if (is.null(dim(out[[1]]))) length(out[[1]]) else dim(out[[1]])[1]) else 0L
+  structure(out, class = "data.frame", row.names = .set_row_names(rows))
+}
+
+.rows <- function(v) if (is.null(dim(v))) length(v) else dim(v)[1]
+
+# Predict methods that drop rows with NA: the missing answers are put back.
+.put_back <- function(value, newdata) {
+  n <- nrow(newdata)
+  if (is.null(n) || .rows(value) == n) return(value)
+  full <- stats::complete.cases(newdata)
+  if (sum(full) != .rows(value)) return(value)
+  where <- rep(NA_integer_, n)
+  where[full] <- seq_len(sum(full))
+  if (is.null(dim(value))) value[where] else value[where, , drop = FALSE]
+}
+
+# One answer as the output's array: codes of the levels, numbers, text.
+output_of <- function(value, levels, newdata, width) {
+  value <- .put_back(value, newdata)
+  if (length(levels)) {
+    if (is.numeric(value) && is.null(dim(value))) value <- format(value, digits = 15, trim = TRUE)
+    code <- match(as.character(value), levels) - 1L
+    odd <- is.na(code) & !is.na(value)
+    if (any(odd)) stop("the model answered the level '", as.character(value)[odd][1], "', which its signature does not hold")
+    code[is.na(code)] <- -1L
+    return(code)
+  }
+  if (is.factor(value)) value <- as.character(value)
+  if (is.data.frame(value)) value <- as.matrix(value)
+  if (inherits(value, "Date") || inherits(value, "POSIXct")) value <- as.double(value)
+  names(value) <- NULL
+  if (!is.null(dim(value))) value <- array(as.vector(value), dim(value))
+  if (!is.na(width) && is.null(dim(value))) value <- matrix(value, ncol = max(width, 1L))
+  value
+}

@@ -1,0 +1,10 @@
+# A worker in base R: one connection to the parent, one request at a time. Started by Rscript with MLBRIDGE_ADDRESS set.
+# What user code prints is a log; nothing of the protocol uses standard output or standard error.
+
+local({
+  here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE)[1]))
+  part <- new.env(parent = globalenv())
+  for (f in c("frames.R", "answers.R", "frame_of.R", "infer.R", "serving.R")) sys.source(file.path(here, f), part)
+  attach(part, name = "mlbridge")  # so that methods of users' classes are found beside ours
+})
+serve()
