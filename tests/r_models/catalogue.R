@@ -234,6 +234,38 @@ fit_glmnet <- function() {
   keep("glmnet-iris-multinomial", glmnet(i, iris$Species, "multinomial"), i, multi_glmnet, list(s = 0.01))
 }
 
+# one table with every type of column, some missing: each family meets each of them
+mixed <- local({
+  set.seed(7)
+  n <- 160
+  d <- data.frame(num = rnorm(n), int = rpois(n, 4), fac = factor(sample(c("low", "mid", "top"), n, TRUE)), ord = factor(sample(c("s", "m", "l"), n, TRUE), levels = c("s", "m", "l"), ordered = TRUE),
+                  chr = sample(c("red", "green", "blue"), n, TRUE), flag = sample(c(TRUE, FALSE), n, TRUE), stringsAsFactors = FALSE)
+  d$y <- d$num + 0.3 * d$int + (d$fac == "mid") + as.integer(d$ord) * 0.5 + (d$chr == "red") * d$flag + rnorm(n, sd = 0.4)
+  d$class <- factor(cut(d$y, quantile(d$y, c(0, 0.4, 0.75, 1)), include.lowest = TRUE, labels = c("a", "b", "c")))
+  d$two <- factor(ifelse(d$y > 2, "yes", "no"))
+  d$time <- rexp(n, exp(d$num / 2)); d$status <- rbinom(n, 1, 0.7)
+  for (v in c("num", "int", "fac", "ord", "chr", "flag")) d[sample(n, 6), v] <- NA
+  d
+})
+whole <- mixed[complete.cases(mixed), ]
+fit_mixed <- function() {
+  keep("lm-mixed", lm(y ~ num * fac + ord + chr:flag + poly(int, 2), whole), mixed, plain)
+  keep("lm-mixed-no-intercept", lm(y ~ 0 + flag + ord * num, whole), mixed, plain)
+  keep("glm-mixed", glm(two ~ num + int + fac + ord + chr + flag, binomial, mixed), mixed, response)
+  keep("rpart-mixed", rpart(class ~ num + int + fac + ord + chr + flag, mixed, cp = 0.001, minsplit = 8), mixed, both)
+  keep("multinom-mixed", multinom(class ~ num + fac + ord + chr + flag, whole, trace = FALSE), mixed, multi)
+  keep("nnet-mixed", nnet(class ~ num + fac + ord + chr + flag, whole, size = 3, trace = FALSE, maxit = 50), mixed, net_class)
+  keep("lda-mixed", lda(class ~ num + fac + ord + chr + flag, whole), mixed, function(f, d) { p <- predict(f, d); list(label = p$class, probabilities = p$posterior) })
+  keep("qda-mixed", qda(two ~ num + int + flag, whole), mixed, function(f, d) { p <- predict(f, d); list(label = p$class, probabilities = p$posterior) })
+  keep("polr-mixed", polr(class ~ num + fac + ord + chr + flag, whole), mixed, function(f, d) list(label = predict(f, d), probabilities = predict(f, d, type = "probs")))
+  keep("coxph-mixed", coxph(Surv(time, status) ~ num + fac + ord + chr + flag, whole), mixed, function(f, d) list(score = as.vector(predict(f, d))))
+  keep("naivebayes-mixed", naiveBayes(class ~ num + int + fac + ord, whole), mixed, function(f, d) list(label = predict(f, d), probabilities = predict(f, d, type = "raw")))
+  keep("randomforest-mixed", randomForest(class ~ num + int + fac + flag, whole, ntree = 15), mixed, forest_x)
+  keep("gbm-mixed", gbm(y ~ num + int + fac + ord, "gaussian", whole, n.trees = 30, interaction.depth = 3), mixed, gbm_response)
+  keep("ranger-mixed", ranger(y ~ num + int + fac + ord + chr, whole, num.trees = 15, respect.unordered.factors = "order", num.threads = 1, seed = 1), whole, ranger_value)
+  keep("caret-rpart-mixed", train(class ~ num + int + fac + ord + chr + flag, whole, "rpart", tuneGrid = data.frame(cp = 0.01), trControl = trainControl(method = "none")), mixed[c("num", "int", "fac", "ord", "chr", "flag")], function(f, d) dropped(function(d) list(label = predict(f, d), probabilities = as.matrix(predict(f, d, type = "prob"))), d))
+}
+
 fit_caret <- function() {
   none <- trainControl(method = "none")
   caret_class <- function(f, d) dropped(function(d) list(label = predict(f, d), probabilities = as.matrix(predict(f, d, type = "prob"))), d)

@@ -111,15 +111,15 @@ class Train(Family):
         """Return the columns the chosen model reads, and what is missing where caret drops rows."""
         steps = self.model.get("preProcess")
         if self.frame is None:
-            names = [f.column.name for f in self.fields()]
-            return apply_preprocess(ar, steps, {n: scope[n] for n in names}, complete=False), None
+            raw = {f.column.name: scope[f.column.name] for f in self.fields()}
+            return apply_preprocess(ar, steps, raw, complete=False), None
         ev = self.frame.evaluator(ar, scope)
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
         columns = {n: Numeric(ar.graph.add("Gather", x, ar.graph.const([j], "int64"), axis=1)) for j, n in enumerate(names)}
         used = self.chosen.get("xNames")
         rotated = steps is not None and "pca" in steps["method"].names
         if isinstance(used, RObject) and not rotated:
-            columns = {n: v for n, v in columns.items() if n in used.strings()}
+            columns = {n: v for n, v in columns.items() if n in set(used.strings())}
         return apply_preprocess(ar, steps, columns, complete=True), any_missing(ar, x)
 
     def _classes(self, ar: Arithmetic, given: Mapping[str, str]) -> dict[str, str]:

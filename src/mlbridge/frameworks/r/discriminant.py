@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArtifactError
 from ...signature import Field, TensorSpec
 from .arithmetic import Arithmetic
 from .family import Family, class_outputs, level_values
@@ -54,7 +53,7 @@ class Lda(Family):
         ev = self.frame.evaluator(ar, scope)
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
         if names != tuple(self.columns):
-            raise ArtifactError(f"the model matrix has columns {names[:8]}, the means are of {tuple(self.columns)[:8]}")
+            raise refuse(f"the model matrix has columns {names[:8]}, the means are of {tuple(self.columns)[:8]}")
         return x
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
@@ -112,7 +111,7 @@ class Polr(Family):
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
         missing = [n for n in self.names if n not in names]
         if missing:
-            raise ArtifactError(f"the model matrix lacks {missing[:5]}")
+            raise refuse(f"the model matrix lacks {missing[:5]}")
         x = ar.graph.add("Gather", x, ar.graph.const([names.index(n) for n in self.names], "int64"), axis=1)
         q = ar.sub(self.zeta[None], ar.matmul(x, self.beta[:, None]))
         cumulative = self._distribution(ar, q)

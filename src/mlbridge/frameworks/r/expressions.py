@@ -163,7 +163,7 @@ class Evaluator:
                 return np.concatenate([np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in args])
             raise refuse("c() over columns")
         if name in ("as.numeric", "as.double") and isinstance(args[0], Factor):
-            return Numeric(look_up(self.ar, args[0], np.arange(1, len(args[0].levels) + 1)))
+            return Numeric(self.numeric(args[0], f"{name}()"))  # codes depend on the levels newdata happens to have
         if name in ("as.numeric", "as.double") and isinstance(args[0], Numeric):
             return Numeric(args[0].name, args[0].columns)
         return args[0]
@@ -197,7 +197,7 @@ class Evaluator:
             and any(isinstance(v, (list, np.ndarray, float)) for v in values)
         ):
             return self._member(name, values)
-        table = {
+        table: dict[str, Callable[..., str]] = {
             "+": ar.add, "*": ar.mul, "/": ar.div, "^": ar.power, "%%": ar.modulo,
             "&": ar.conjunction, "|": ar.disjunction, "&&": ar.conjunction, "||": ar.disjunction, "!": ar.negate,
             "log1p": ar.log1p, "expm1": ar.expm1, "atan": ar.atan, "pnorm": ar.normal, "plogis": ar.logistic,

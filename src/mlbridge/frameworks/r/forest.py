@@ -14,7 +14,7 @@ from .family import Family, class_outputs, level_values
 from .robject import RObject
 from .terms import ModelFrame
 from .treeframe import TreeFrame, any_missing
-from .values import refuse
+from .values import refuse, stored_levels
 
 __all__ = ["RandomForest"]
 
@@ -34,7 +34,7 @@ class RandomForest(Family):
         xlevels = forest["xlevels"]
         names = xlevels.names or _importance_names(model)
         self.ncat = forest["ncat"].integers()
-        found = {n: tuple(v.strings()) for n, v in zip(names, xlevels.value) if isinstance(v, RObject) and v.kind == "character"}
+        found = {n: stored_levels(v) for n, v in zip(names, xlevels.value) if isinstance(v, RObject) and v.kind == "character"}
         if len(names) != len(self.ncat):
             raise refuse("a randomForest whose columns have no names")
         formula = "randomForest.formula" in model.classes

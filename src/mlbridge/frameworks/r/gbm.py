@@ -15,7 +15,7 @@ from .family import Family, class_outputs, give_classes, two_columns
 from .robject import RObject
 from .terms import ModelFrame
 from .treeframe import TreeFrame
-from .values import refuse
+from .values import refuse, stored_levels
 
 __all__ = ["Gbm"]
 
@@ -39,7 +39,7 @@ class Gbm(Family):
         self.width = int(model["num.classes"].scalar()) if model.has("num.classes") and model["num.classes"] is not None else 1
         names = model["var.names"].strings()
         self.types = model["var.type"].integers()
-        levels = {n: tuple(v.value) for n, v in zip(names, model["var.levels"].value) if isinstance(v, RObject) and v.kind == "character"}
+        levels = {n: stored_levels(v) for n, v in zip(names, model["var.levels"].value) if isinstance(v, RObject) and v.kind == "character"}
         terms = model.get("Terms")
         frame = ModelFrame(terms, levels) if isinstance(terms, RObject) else None
         if frame is not None and "character" in frame.classes:
@@ -110,10 +110,19 @@ class Gbm(Family):
         """Return a tree; with `third`, a node before each split sends missing values their own way."""
         variable, code, left, right, missing = (tree.value[i].numbers() for i in range(5))
         answer = tree.value[7].numbers()
-        feature, threshold, down, mode, value, members = [], [], [], [], [], {}
+        feature: list[int] = []
+        threshold: list[float] = []
+        down: list[list[int]] = []
+        mode: list[int] = []
+        value: list[float] = []
+        members: dict[int, tuple[int, ...]] = {}
 
         def put(f: int, t: float, m: int, v: float) -> int:
-            feature.append(f), threshold.append(t), down.append([0, 0]), mode.append(m), value.append(v)
+            feature.append(f)
+            threshold.append(t)
+            down.append([0, 0])
+            mode.append(m)
+            value.append(v)
             return len(feature) - 1
 
         pending: list[tuple[int, int, int]] = [(0, -1, 0)]

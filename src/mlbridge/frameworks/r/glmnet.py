@@ -82,7 +82,7 @@ class Glmnet(Family):
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         x = ar.columns([scope[n].name for n in self.columns])
-        used = self.slope.any(axis=1)  # R multiplies by a sparse matrix: a missing value there says nothing
+        used = np.asarray(self.slope.any(axis=1))  # R multiplies by a sparse matrix: a missing value there says nothing
         eta = self._linear(ar, x, used)
         if self.family == "multinomial":
             e = ar.exp(eta)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArtifactError
 from ...signature import Field, TensorSpec, prediction_spec
 from .arithmetic import Arithmetic
 from .family import Family, class_outputs, give_classes, level_values, two_columns
@@ -77,7 +76,7 @@ class Lm(Family):
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
         beta = self.beta[1:] if self.frame.intercept else self.beta
         if names != tuple(self.names)[-len(names) :] or len(beta) != len(names):
-            raise ArtifactError(f"the model matrix has columns {names[:8]}, the coefficients are {tuple(self.names)[:8]}")
+            raise refuse(f"the model matrix has columns {names[:8]}, the coefficients are {tuple(self.names)[:8]}")
         known = np.isfinite(beta).all(axis=1)  # R leaves aliased coefficients NA and predicts without their columns
         if not known.all():
             x = ar.graph.add("Gather", x, ar.graph.const(np.flatnonzero(known)), axis=1)
@@ -129,7 +128,8 @@ def _classes(model: RObject, family: str) -> list:
         return level_values(response.levels)
     if isinstance(response, RObject) and response.kind == "logical":
         return [False, True]
-    plain = isinstance(response, RObject) and response.kind in ("double", "integer") and not response.dim and not response.levels
-    if plain and set(np.unique(response.numbers())) <= {0.0, 1.0}:
-        return [0, 1]
+    if isinstance(response, RObject) and response.kind in ("double", "integer") and not response.dim:
+        values = np.unique(response.numbers())
+        if not response.levels and set(values) <= {0.0, 1.0}:
+            return [0, 1]
     raise refuse("the two classes of the response are not in the file")

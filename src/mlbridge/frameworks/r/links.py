@@ -29,6 +29,7 @@ def inverse_link(ar: Arithmetic, link: str, eta: str, family: RObject | None = N
     family : RObject, optional
         The family object: a power link keeps its exponent in the function's environment.
     """
+    _check_own(link, family)
     if link == "identity":
         return eta
     if link == "logit":
@@ -54,6 +55,17 @@ def inverse_link(ar: Arithmetic, link: str, eta: str, family: RObject | None = N
     if link.startswith("mu^"):
         return ar.clamp(ar.op("Pow", eta, 1 / _exponent(family)), _EPSILON)
     raise refuse(f"the link {link!r}")
+
+
+def _check_own(link: str, family: RObject | None) -> None:
+    """Refuse a link function that is not R's own, whatever it calls itself."""
+    function = family.get("linkinv") if family is not None else None
+    environment = function.value["environment"] if isinstance(function, RObject) and function.kind == "closure" else None
+    if isinstance(environment, RObject) and isinstance(environment.value, dict):
+        environment = environment.value.get("enclosure")  # a power link has an environment of its own
+    place = environment.value if isinstance(environment, RObject) else None
+    if family is not None and (not isinstance(place, tuple) or place[:1] != ("stats",)):
+        raise refuse(f"the link {link!r}, a function that is not R's own")
 
 
 def _exponent(family: RObject | None) -> float:

@@ -77,12 +77,12 @@ class Nnet(Family):
         if self.frame is None:
             return ar.columns([_number(scope[n]) for n in self._plain_names()])
         ev = self.frame.evaluator(ar, scope)
-        if self.frame.offset_index:
+        if self.frame.offset_index or self.frame.extra_offsets:
             raise refuse("a network with an offset")
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=not self.multinomial)
         wanted = self.model.get("vcoefnames" if self.multinomial else "coefnames")
         if isinstance(wanted, RObject) and tuple(wanted.strings()) != names:
-            raise ArtifactError(f"the model matrix has columns {names[:8]}, the network's are {tuple(wanted.strings())[:8]}")
+            raise refuse(f"the model matrix has columns {names[:8]}, the network's are {tuple(wanted.strings())[:8]}")
         return x
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:

@@ -23,6 +23,10 @@ class Nls(Family):
         if not isinstance(classes, RObject) or any(c != "numeric" for c in classes.strings()):
             raise refuse("nls over anything but numeric columns")
         self.columns = classes.names
+        call = self.model.get("call")
+        algorithm = call.get("algorithm") if isinstance(call, RObject) else None
+        if isinstance(algorithm, RObject) and algorithm.kind == "character" and algorithm.text() == "plinear":
+            raise refuse("nls with the algorithm plinear, whose linear parameters are not in the formula")
         environment = self.model["m"]["predict"].value["environment"]
         form = environment.frame().get("form")
         inner = environment.frame().get("env")

@@ -17,7 +17,7 @@ from .arithmetic import Arithmetic
 from .family import Family, class_outputs, label_output, level_values
 from .robject import RObject
 from .treeframe import TreeFrame
-from .values import refuse
+from .values import refuse, stored_levels
 
 __all__ = ["Ranger"]
 
@@ -39,7 +39,7 @@ class Ranger(Family):
         found = {}
         if isinstance(covariates, RObject):
             pairs = zip(covariates.names, covariates.value)
-            found = {n: tuple(v.strings()) for n, v in pairs if isinstance(v, RObject) and v.kind == "character"}
+            found = {n: stored_levels(v) for n, v in pairs if isinstance(v, RObject) and v.kind == "character"}
         for name in self.names:  # the file has no levels here: those of the sample or the signature, coded as ranger coded them
             if name not in found and name in self.known:
                 found[name] = self.known[name]
@@ -51,9 +51,18 @@ class Ranger(Family):
         self.table = TreeFrame(self.names, found, ordered=[n for n in found if n not in sets], missing="refuse")
         levels = forest.get("levels")
         self.values = forest["class.values"].numbers() if forest.has("class.values") else np.zeros(0)
-        self.classes = level_values(levels.strings()) if isinstance(levels, RObject) else self.values[np.argsort(self.values)].tolist()
+        present = np.sort(self.values)
+        if isinstance(levels, RObject):
+            every = level_values(levels.strings())
+            # a level no row had: the label may not be it, and the probabilities have no column of it
+            self.classes = every if self.kind == "Classification" else [every[int(v) - 1] for v in present]
+        elif self.kind == "Probability estimation":
+            raise refuse("ranger's probabilities of classes that are numbers")
+        else:
+            self.classes = present.tolist()
         # columns of the counts stand in the order classes were met; the answer's in the order of levels
-        self.order = self.values.astype(int) - 1 if isinstance(levels, RObject) else np.searchsorted(np.sort(self.values), self.values)
+        whole = isinstance(levels, RObject) and self.kind == "Classification"
+        self.order = self.values.astype(int) - 1 if whole else np.searchsorted(present, self.values)
 
     def fields(self) -> Sequence[Field]:
         return self.table.fields()

@@ -20,6 +20,8 @@ from ...errors import ArtifactError
 from .rds_stream import AsciiStream, BinaryStream, decompress
 from .robject import NA_INTEGER, NO_ATTRIBUTES, RObject, number_text
 
+_Steps = Generator[Any, Any, Any]  # yields generators of items inside, is sent their values, returns its own
+
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_OBJECTS", "read_rds"]
 
 MAX_BYTES = 1 << 30  # of the unpacked file; a model with more holds its training data
@@ -203,7 +205,7 @@ class _Reader:
             return RObject("raw", self._in.octets(length))
         return RObject("integer" if kind == 13 else "logical", self._in.integers(length))
 
-    def _vector_with_items(self, kind: int, flags: int) -> Generator:
+    def _vector_with_items(self, kind: int, flags: int) -> _Steps:
         if kind == 16:
             out = RObject("character", self._strings())
         elif kind in (19, 20):
@@ -237,7 +239,7 @@ class _Reader:
             out.append(self._string(flags))
         return out
 
-    def _elements(self) -> Generator:
+    def _elements(self) -> _Steps:
         length = self._length()
         self._in.check_items(length)
         out = []
@@ -248,7 +250,7 @@ class _Reader:
             out.append(value)
         return out
 
-    def _attributes(self) -> Generator:
+    def _attributes(self) -> _Steps:
         found = self._item()
         if type(found) is GeneratorType:
             found = yield found
@@ -266,8 +268,10 @@ class _Reader:
         self._references.append(out)
         return out
 
-    def _pairlist(self, kind: str, flags: int) -> Generator:
-        attributes, tags, values = NO_ATTRIBUTES, [], []
+    def _pairlist(self, kind: str, flags: int) -> _Steps:
+        attributes: Any = NO_ATTRIBUTES
+        tags: list[str | None] = []
+        values: list[Any] = []
         while True:
             if flags & _ATTRIBUTES:
                 found = yield self._attributes()
@@ -290,9 +294,9 @@ class _Reader:
                 return RObject(kind, [*values, value], attributes, (*tags, None))
             self._left -= 1
 
-    def _closure(self, kind: str, flags: int) -> Generator:
+    def _closure(self, kind: str, flags: int) -> _Steps:
         """A closure is (environment, formals, body); a promise (environment, value, expression). Both stay inert."""
-        attributes = NO_ATTRIBUTES
+        attributes: Any = NO_ATTRIBUTES
         if flags & _ATTRIBUTES:
             attributes = yield self._attributes()
         parts = []
@@ -304,7 +308,7 @@ class _Reader:
         names = ("environment", "formals", "body") if kind == "closure" else ("environment", "value", "expression")
         return RObject(kind, dict(zip(names, parts)), attributes)
 
-    def _environment(self) -> Generator:
+    def _environment(self) -> _Steps:
         self._in.integer()  # whether it is locked
         out = RObject("environment", {})
         self._references.append(out)
@@ -325,11 +329,11 @@ class _Reader:
 
     # ------------------------------------------------------------ bytecode: walked, never kept
 
-    def _bytecode(self) -> Generator:
+    def _bytecode(self) -> _Steps:
         self._in.check_items(self._in.integer())  # the table of shared constants, which we do not keep
         yield self._bytecode_body()
 
-    def _bytecode_body(self) -> Generator:
+    def _bytecode_body(self) -> _Steps:
         code = self._item()
         if type(code) is GeneratorType:
             yield code
@@ -342,7 +346,7 @@ class _Reader:
             else:
                 yield self._bytecode_language(kind)
 
-    def _bytecode_language(self, kind: int) -> Generator:
+    def _bytecode_language(self, kind: int) -> _Steps:
         while True:  # the tail of a call is a loop, its head a nested item
             self._left -= 1
             if self._left < 0:
@@ -368,7 +372,7 @@ class _Reader:
 
     # ------------------------------------------------------------ ALTREP: R's compact forms of vectors
 
-    def _altrep(self) -> Generator:
+    def _altrep(self) -> _Steps:
         parts = []
         for _ in range(2):
             value = self._item()

@@ -60,7 +60,8 @@ def _too_large(max_bytes: int) -> ArtifactError:
 
 
 def _unpack(data: bytes, make, max_bytes: int, magic: bytes) -> bytes:
-    out, total, rest = [], 0, data
+    out: list[bytes] = []
+    total, rest = 0, data
     while rest.startswith(magic) or not out:  # R's writers and `cat a.gz b.gz` may give several members
         engine, chunk = make(), rest
         while not engine.eof:

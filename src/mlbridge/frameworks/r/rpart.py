@@ -166,13 +166,21 @@ class Rpart(Family):
     def _route(self, value: np.ndarray) -> Tree:
         """Return the tree over the direction columns; a node where a row may stay has a leaf of its own."""
         order = list(self.candidates)
-        feature, threshold, left, right, values = [], [], [], [], []
+        feature: list[int] = []
+        threshold: list[float] = []
+        left: list[int] = []
+        right: list[int] = []
+        values: list[np.ndarray] = []
 
         def put(f: int, t: float, v: np.ndarray) -> int:
-            feature.append(f), threshold.append(t), left.append(0), right.append(0), values.append(v)
+            feature.append(f)
+            threshold.append(t)
+            left.append(0)
+            right.append(0)
+            values.append(v)
             return len(feature) - 1
 
-        pending = [(self.at[1], None, 0)]
+        pending: list[tuple[int, int | None, int]] = [(self.at[1], None, 0)]
         while pending:
             node, parent, side = pending.pop()
             if node in self.candidates:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArtifactError
 from ...signature import Field, TensorSpec, prediction_spec
 from .arithmetic import Arithmetic
 from .family import Family
@@ -50,6 +49,6 @@ class Coxph(Family):
         ev = self.frame.evaluator(ar, scope)
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
         if names != tuple(self.names):
-            raise ArtifactError(f"the model matrix has columns {names[:8]}, the coefficients are {tuple(self.names)[:8]}")
+            raise refuse(f"the model matrix has columns {names[:8]}, the coefficients are {tuple(self.names)[:8]}")
         score = ar.matmul(ar.sub(x, self.means[None]), self.beta[:, None])
         return {"score": ar.flat(ar.exp(score) if self.kind == "risk" else score)}

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArtifactError
 from ...signature import Field, TensorSpec, prediction_spec
 from .arithmetic import Arithmetic
 from .family import Family, label_output, level_values
@@ -70,7 +69,7 @@ class Svm(Family):
         x, names = self.frame.matrix(ev, {}, drop_intercept=True)
         named = bool(self.model["SV"].dimnames) and self.model["SV"].dimnames[1] is not None
         if len(names) != len(self.columns) or (named and names != tuple(self.columns)):
-            raise ArtifactError(f"the model matrix has columns {names[:8]}, the support vectors {tuple(self.columns)[:8]}")
+            raise refuse(f"the model matrix has columns {names[:8]}, the support vectors {tuple(self.columns)[:8]}")
         return x
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:

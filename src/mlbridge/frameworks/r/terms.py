@@ -15,7 +15,7 @@ from ...signature import Column, Field
 from .contrasts import contrast_matrix
 from .expressions import CONSTANTS, FACTOR_CALLS, Evaluator, head
 from .robject import RObject
-from .values import Factor, Numeric, categorical_field, look_up, numeric_field, recode, refuse
+from .values import Factor, Numeric, categorical_field, look_up, numeric_field, recode, refuse, stored_levels
 
 __all__ = ["ModelFrame", "named_lists", "text_levels"]
 
@@ -26,7 +26,7 @@ def text_levels(xlevels: RObject | None) -> dict[str, tuple[str, ...]]:
     """Return a fit's `xlevels` as a dict; numeric placeholders are left out."""
     if not isinstance(xlevels, RObject) or xlevels.kind != "list":
         return {}
-    return {n: tuple(v.strings()) for n, v in zip(xlevels.names, xlevels.value) if isinstance(v, RObject) and v.kind == "character"}
+    return {n: stored_levels(v) for n, v in zip(xlevels.names, xlevels.value) if isinstance(v, RObject) and v.kind == "character"}
 
 
 def named_lists(value: RObject | None) -> dict[str, RObject]:
@@ -155,6 +155,8 @@ class ModelFrame:
         if name in ("$", "[[", "@"):
             raise refuse("a formula that names its data frame ($): newdata would be ignored")
         arguments = node.value[1:]
+        if name in ("factor", "ordered") and ("labels" in node.tags or len(arguments) > 2):
+            raise refuse(f"{name}() with labels: the file does not hold the values before")
         if name in FACTOR_CALLS and arguments and isinstance(arguments[0], RObject) and arguments[0].kind == "symbol":
             raw = arguments[0].value
             if raw not in found and raw not in self._bare() and levels:
@@ -215,11 +217,14 @@ class ModelFrame:
 
     def matrix(self, ev: Evaluator, contrasts: Mapping[str, RObject], *, drop_intercept: bool = False) -> tuple[str, tuple[str, ...]]:
         """Return the model matrix ("rows", p) and its columns' names."""
-        ar, parts, names = ev.ar, [], []
+        ar = ev.ar
+        parts: list[str] = []
+        names: list[str] = []
         values = {i: self.variable(ev, i) for i in self.used}
         pattern = self._pattern(values)
         for j in range(pattern.shape[1]):
-            block, labels = None, ()
+            block: str | None = None
+            labels: tuple[str, ...] = ()
             for i in [i for i in values if pattern[i, j] > 0]:
                 one, one_labels = self._coded(ar, i, values[i], contrasts, full=pattern[i, j] == 2)
                 block, labels = (one, one_labels) if block is None else _interact(ar, block, labels, one, one_labels)

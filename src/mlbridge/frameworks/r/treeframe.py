@@ -47,6 +47,8 @@ class TreeFrame:
     ) -> None:
         self.names, self.levels, self.ordered = tuple(names), dict(levels), frozenset(ordered)
         self.frame, self.missing = frame, missing
+        if frame is not None and (frame.offset_index or frame.extra_offsets):
+            raise refuse("an offset in the formula of a tree model")
         absent = [n for n in self.names if frame is not None and n not in frame.labels]
         if absent:
             raise refuse(f"the formula has no variable {', '.join(map(repr, absent[:5]))}")

@@ -63,6 +63,13 @@ def categorical_field(
     return Field(Column(name, categories=values, ordered=ordered, unknown=unknown), "int32", missing)  # type: ignore[arg-type]
 
 
+def stored_levels(value: Any) -> tuple[str, ...]:
+    """Return the levels a file stores for one factor; NA as a level has no code of its own here and is refused."""
+    if any(v is None for v in value.value):
+        raise refuse("a factor that has NA among its levels")
+    return tuple(value.value)
+
+
 def level_texts(column: Column) -> tuple[str, ...]:
     """Return a column's levels as R writes them."""
     return tuple(("TRUE" if v else "FALSE") if isinstance(v, bool) else str(v) for v in column.categories or ())
