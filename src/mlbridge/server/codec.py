@@ -7,7 +7,7 @@ long way that names every problem. gRPC and REST share the long way: both bring 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,6 @@ from ..runtimes.wire import (
     datatype_of,
     fill_contents,
     inference_pb2,
-    join_bytes,
     missing_indices,
     pack_array,
     raw_array,
@@ -30,6 +29,7 @@ from ..runtimes.wire import (
 )
 from ..signature import TensorSpec, level_text
 from ..tensors import input_error
+from .shortcuts import NOTHING, Decoded, compile_single, packer, plan_inputs
 
 __all__ = ["Codec", "Decoded", "Incoming", "Outgoing"]
 
@@ -58,28 +58,6 @@ class Outgoing(NamedTuple):
     missing: Sequence[int] = ()
 
 
-class Decoded(NamedTuple):
-    """A request ready to run, and how its answer is to be written."""
-
-    feeds: dict[str, np.ndarray]
-    rows: int | None  # of the batch axis; None where the model has none
-    names: list[str] | None  # outputs asked for; None is all
-    typed: bool
-    codes: frozenset[str]  # outputs asked for as codes
-
-
-class _Plan(NamedTuple):
-    """The short way of one input."""
-
-    datatype: str
-    dtype: np.dtype
-    rank: int
-    tail: tuple[int, ...]
-    row_bytes: int
-    refuses_nan: bool
-
-
-_NOTHING: frozenset[str] = frozenset()
 _OutputTensor = inference_pb2.ModelInferResponse.InferOutputTensor
 
 
@@ -103,37 +81,25 @@ class Codec:
         self._blocks = {s.name: s for s in self.signature.inputs}
         self._columns = {c.name: (s, c) for s in self.signature.inputs for c in s.columns}
         self._outputs = {s.name: s for s in self.signature.outputs}
-        self._plans = self._compile()
+        self._plans = plan_inputs(self.signature)
+        self._shortest = compile_single(*next(iter(self._plans.items()))) if self._plans and len(self._plans) == 1 else None
         self._plain = {s.name: datatype_of(s) for s in self.signature.outputs if not s.categorical and s.dtype != "string"}
-        self._packers = {s.name: (datatype_of(s), _packer(s)) for s in self.signature.outputs}
+        self._packers = {s.name: (datatype_of(s), packer(s)) for s in self.signature.outputs}
         self._half = any(s.dtype == "float16" for s in self.signature.outputs)
         self._levels = {s.name: _level_octets(s) for s in self.signature.outputs if s.categorical and datatype_of(s) == "BYTES"}
-
-    def _compile(self) -> dict[str, _Plan] | None:
-        """Plan the short way; None where an input needs the long one."""
-        if not self.signature.batched:
-            return None
-        plans = {}
-        for spec in self.signature.inputs:
-            if spec.categorical or spec.dtype in ("string", "bool") or not all(isinstance(d, int) for d in spec.shape[1:]):
-                return None
-            dtype = np.dtype(spec.dtype)
-            tail: tuple[int, ...] = tuple(int(d) for d in spec.shape[1:])  # type: ignore[arg-type]
-            row_bytes = dtype.itemsize * int(np.prod(tail, dtype=np.int64))
-            if not row_bytes:
-                return None
-            refuses = dtype.kind == "f" and spec.missing == "refuse"
-            plans[spec.name] = _Plan(datatype_of(spec), dtype, len(spec.shape), tail, row_bytes, refuses)
-        return plans
 
     # -------------------------------------------------- in
 
     def decode(self, request: Any) -> Decoded:
         """Turn a ModelInferRequest into feeds; InputError lists every problem, UnsupportedError names what is not offered."""
+        if self._shortest is not None:
+            how = self._shortest(request)
+            if how is not None:
+                return how
         if self._plans is not None:
             feeds = self._short(request)
             if feeds is not None:
-                names, codes = self._requested(request) if request.outputs else (None, _NOTHING)
+                names, codes = self._requested(request) if request.outputs else (None, NOTHING)
                 return Decoded(feeds, len(next(iter(feeds.values()))), names, False, codes)
         return self._long(request)
 
@@ -188,7 +154,7 @@ class Codec:
                     break
         if problems:
             raise input_error(_some(problems))
-        names, codes = self._requested(request) if request.outputs else (None, _NOTHING)
+        names, codes = self._requested(request) if request.outputs else (None, NOTHING)
         feeds, rows = self.assemble(incoming)
         return Decoded(feeds, rows, names, typed, codes)
 
@@ -341,7 +307,7 @@ class Codec:
             model_name=self.name, model_version=self.version, id=request_id, outputs=tensors, raw_output_contents=raws
         )
 
-    def outgoing(self, results: Mapping[str, np.ndarray], codes: frozenset[str] = _NOTHING) -> list[Outgoing]:
+    def outgoing(self, results: Mapping[str, np.ndarray], codes: frozenset[str] = NOTHING) -> list[Outgoing]:
         """Turn results into tensors as clients see them: levels instead of codes, bytes instead of text."""
         out = []
         for name, array in results.items():
@@ -384,31 +350,6 @@ class Codec:
         if gone and spec.missing == "refuse" and not all(c.unknown == "keep" for c in spec.columns):
             raise InferenceError(f"output {spec.name!r}: a code outside its levels, and the signature says none is missing")
         return Outgoing(spec.name, datatype, array.reshape(codes.shape), gone)
-
-
-def _packer(spec: TensorSpec) -> Callable[[np.ndarray], bytes | None] | None:
-    """Return how an output is written raw; None is as it is. The function answers None where an element is missing."""
-    if spec.dtype == "string":
-        return lambda array: None
-    if not spec.categorical:
-        return None
-    datatype = datatype_of(spec)
-    if len(spec.columns) > 1:
-        return lambda array: None
-    levels = spec.columns[0].categories or ()
-    if datatype == "BYTES":
-        table = [join_bytes([level_text(v).encode()]) for v in levels]
-    else:
-        table = [np.array([v], NUMPY[datatype]).tobytes() for v in levels]
-    known = len(table)
-
-    def pack(array: np.ndarray) -> bytes | None:
-        codes = array.ravel().tolist()
-        if min(codes, default=0) < 0 or max(codes, default=-1) >= known:
-            return None
-        return b"".join([table[c] for c in codes])
-
-    return pack
 
 
 def _level_octets(spec: TensorSpec) -> list[list[bytes]]:
