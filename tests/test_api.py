@@ -254,3 +254,20 @@ def test_describe_shows_what_a_person_asks(fitted):
         for words in ("age", "income", "onnx: converted from sklearn and verified", "cpu", "verified on"):
             assert words in text
             assert words in page or words == "verified on"
+
+
+def _foreign(op, *, axis=None):
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node(op, ["x"], ["y"], **({} if axis is None else {"axis": axis}))]
+    side = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3])  # noqa: E731
+    graph = helper.make_graph(nodes, "g", [side("x")], [side("y")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_a_foreign_graph_whose_rows_are_independent_gets_the_promise():
+    x = RNG.normal(size=(6, 3)).astype(np.float32)
+    with mb.wrap(_foreign("Softmax", axis=1), x) as m:
+        assert m.signature.batched
+    with mb.wrap(_foreign("Softmax", axis=0), x) as m:
+        assert not m.signature.batched

@@ -385,8 +385,8 @@ def _findings() -> Iterator[tuple[str, str, str]]:
         from . import executor
 
         for device in executor.list_devices():
-            yield f"device {device.name if hasattr(device, 'name') else device}", "yes", ""
-    except (ImportError, errors.MlbridgeError, AttributeError):
+            yield f"device {device.name}", (device.description or device.kind) if device.usable else "", device.remedy
+    except (ImportError, errors.MlbridgeError):
         yield "devices", "", plugins.install_hint("onnxruntime")
     yield "cores", str(os.cpu_count()), ""
 

@@ -241,16 +241,22 @@ def without_rows(signature: Signature) -> Signature:
 
 
 def promise_checked(model: Model, sample: object | None) -> Model:
-    """Return the Model without `rows` where a batch does not equal its rows."""
-    if sample is None or not model.signature.batched:
+    """Return the Model without `rows` where a batch does not equal its rows, and with it where a foreign graph keeps it unsaid."""
+    if sample is None:
         return model
+    session, before = model._session, model.signature
     feeds, _ = model._coercion.feeds(sample)
-    if rows_hold(lambda f: model._ask(dict(f), None, None), feeds, model.signature):
+    if before.batched:
+        after = before if rows_hold(session.run, feeds, before) else without_rows(before)
+    else:
+        claim = getattr(model._runtime, "claimed_rows", None)
+        claimed = claim(before) if claim is not None else None
+        after = claimed if claimed is not None and batch_rows(feeds, claimed) and rows_hold(session.run, feeds, claimed) else before
+    if after is before:
         return model
-    session = model._session
-    session.signature = without_rows(model.signature)
+    session.signature = after
     model._closed = True  # its session goes on in the next Model
-    return Model(session, runtime=model._runtime, route=model.route, name=model.name)
+    return Model(session, runtime=model._runtime, route=model.route, name=model.name, reload=model._reload)
 
 
 def with_samples(model: Model, sample: object | None) -> Model:

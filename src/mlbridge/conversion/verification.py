@@ -10,20 +10,19 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InferenceError, InputError, MlbridgeError
+from ..executor.cache import cache_folder, machine
 from ..interfaces import Array
 from ..signature import Signature, TensorSpec
 from ..tensors import batch_rows
 
-__all__ = ["OutputParity", "Report", "cache_folder", "compare", "default_tolerance", "rows_hold", "signature_probes", "verify"]
+__all__ = ["OutputParity", "Report", "compare", "default_tolerance", "rows_hold", "signature_probes", "verify"]
 
 Function = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
@@ -436,18 +435,6 @@ def _probe_numbers(spec: TensorSpec, real: Array | None, shape: tuple, rng: np.r
 # ---------------------------------------------------------------- what was verified once
 
 
-def cache_folder() -> Path:
-    """Return `$MLBRIDGE_CACHE`, or `mlbridge` in the user's cache folder."""
-    given = os.environ.get("MLBRIDGE_CACHE")
-    if given:
-        return Path(given)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "mlbridge"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "mlbridge"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlbridge"
-
-
 def versions_of(names: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of some distributions, with Python's and the processor's names."""
     out = {"python": platform.python_version(), "machine": platform.machine() or "unknown"}
@@ -461,15 +448,7 @@ def versions_of(names: Iterable[str]) -> dict[str, str]:
 
 def cache_key(artifact: str, versions: Mapping[str, str], *extra: str) -> str:
     """Return the name under which a verification is kept."""
-    return hashlib.sha256(json.dumps([artifact, dict(versions), _cpu(), *extra], sort_keys=True).encode()).hexdigest()
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
-            return next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "")
-    except OSError:
-        return platform.processor()
+    return hashlib.sha256(json.dumps([artifact, dict(versions), dict(machine()), *extra], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def recall(key: str) -> Report | None:
