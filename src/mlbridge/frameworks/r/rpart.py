@@ -109,17 +109,21 @@ class Rpart(Family):
         return np.column_stack([self.yval - 1, self.probabilities]) if self.method == "class" else self.yval[:, None]
 
     def _directions(self, ar: Arithmetic, x: str) -> str:
-        """Return a column a node: -1 left, 1 right, 0 stay there."""
+        """Return a column a node: below 0 left, above 0 right, 0 stay there.
+
+        The first split that can tell decides: with weights of falling powers of three no sum of later ones outweighs it.
+        """
         nodes = list(self.candidates)
-        most = max(len(self.candidates[n]) for n in nodes)
-        out = None
-        for turn in range(most):
-            rows = [self.candidates[n][turn] if turn < len(self.candidates[n]) else None for n in nodes]
-            one = self._ask(ar, x, rows)
-            out = one if out is None else ar.where(ar.op("Equal", out, 0.0), one, out)
-        assert out is not None
+        rows = [row for n in nodes for row in self.candidates[n]]
+        weights = np.zeros((len(rows), len(nodes)))
+        at = 0
+        for j, n in enumerate(nodes):
+            count = len(self.candidates[n])
+            weights[at : at + count, j] = 3.0 ** np.arange(count - 1, -1, -1)
+            at += count
+        out = ar.matmul(self._ask(ar, x, rows), weights)
         if self.surrogates > 1:
-            out = ar.where(ar.op("Equal", out, 0.0), np.array([[self._majority(n) for n in nodes]]), out)
+            out = ar.add(out, 0.5 * np.array([[self._majority(n) for n in nodes]]))
         return out
 
     def _majority(self, node: int) -> float:
@@ -132,14 +136,12 @@ class Rpart(Family):
             raise ArtifactError(f"the rpart model has no node {number}")
         return self.at[number]
 
-    def _ask(self, ar: Arithmetic, x: str, rows: list[int | None]) -> str:
-        """Return the direction each split gives, 0 where its variable is missing, its level was not seen, or there is no split."""
+    def _ask(self, ar: Arithmetic, x: str, rows: list[int]) -> str:
+        """Return the direction each split gives, 0 where its variable is missing or its level was not seen."""
         graph, width = ar.graph, len(rows)
         variable, cut, sign = np.zeros(width, np.int64), np.zeros(width), np.zeros(width)
         sets: dict[int, list[int]] = {}
         for j, row in enumerate(rows):
-            if row is None:
-                continue
             variable[j] = self.table.names.index(self.split_names[row])
             cats = int(self.splits[row, 1])
             if abs(cats) == 1:
@@ -184,9 +186,9 @@ class Rpart(Family):
         while pending:
             node, parent, side = pending.pop()
             if node in self.candidates:
-                here = put(order.index(node), -0.5, value[node])
+                here = put(order.index(node), -0.25, value[node])
                 stays = self.surrogates < 2 or self._majority(node) == 0
-                second = put(order.index(node), 0.5, value[node]) if stays else here
+                second = put(order.index(node), 0.25, value[node]) if stays else here
                 if stays:
                     right[here] = second
                     left[second] = put(-1, 0.0, value[node])

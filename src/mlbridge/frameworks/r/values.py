@@ -29,7 +29,7 @@ class Numeric:
 
 @dataclass(frozen=True)
 class Factor:
-    """Codes from 0 as an int64 tensor ("rows", 1), -1 where missing, of the levels' texts."""
+    """Codes from 0 as an int32 or int64 tensor ("rows", 1), -1 where missing, of the levels' texts."""
 
     codes: str
     levels: tuple[str, ...]
@@ -94,7 +94,7 @@ class _Columns(dict):
             value: Any = Numeric(raw)
             self._ar.origins[raw] = self._places[name]
         else:
-            value = Factor(self._graph.cast(raw, "int64"), level_texts(column), column.ordered, column.level_type == "int64")
+            value = Factor(raw, level_texts(column), column.ordered, column.level_type == "int64")
         self[name] = value
         return value
 
