@@ -16,11 +16,12 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 
-/** JSON as the other languages write it: strict when read; compact, in order and not escaped when written. */
-final class Json {
+/** JSON as the other languages write it: strict when read; compact, in order and not escaped when written. Internal. */
+public final class Json {
   private Json() {}
 
-  static JsonElement parse(String text, String what) {
+  /** Reads one value; ArtifactError where the text is no strict JSON. */
+  public static JsonElement parse(String text, String what) {
     try (JsonReader reader = new JsonReader(new StringReader(text))) {
       reader.setStrictness(Strictness.STRICT);
       JsonElement out = Streams.parse(reader);
@@ -33,11 +34,13 @@ final class Json {
     }
   }
 
-  static MlbridgeException artifact(String text) {
+  /** Makes an ArtifactError. */
+  public static MlbridgeException artifact(String text) {
     return MlbridgeException.of(MlbridgeException.Kind.ARTIFACT, text);
   }
 
-  static JsonObject object(JsonElement e, String where, Set<String> allowed, Set<String> needed) {
+  /** Demands an object with no other keys than those allowed, and all those needed. */
+  public static JsonObject object(JsonElement e, String where, Set<String> allowed, Set<String> needed) {
     if (!(e instanceof JsonObject object)) {
       throw artifact(where + " is not an object");
     }
@@ -54,21 +57,24 @@ final class Json {
     return object;
   }
 
-  static JsonArray array(JsonElement e, String where) {
+  /** Demands a list. */
+  public static JsonArray array(JsonElement e, String where) {
     if (e instanceof JsonArray array) {
       return array;
     }
     throw artifact(where + " is not a list");
   }
 
-  static String string(JsonElement e, String where) {
+  /** Demands a string. */
+  public static String string(JsonElement e, String where) {
     if (e instanceof JsonPrimitive p && p.isString()) {
       return p.getAsString();
     }
     throw artifact(where + " is not a string");
   }
 
-  static boolean bool(JsonElement e, String where) {
+  /** Demands true or false. */
+  public static boolean bool(JsonElement e, String where) {
     if (e instanceof JsonPrimitive p && p.isBoolean()) {
       return p.getAsBoolean();
     }
@@ -76,7 +82,7 @@ final class Json {
   }
 
   /** Reads an integer: digits alone, for 1.0 is a floating-point number in every language of ours. */
-  static long integer(JsonElement e, String where) {
+  public static long integer(JsonElement e, String where) {
     if (e instanceof JsonPrimitive p && p.isNumber() && p.getAsString().matches("-?[0-9]{1,19}")) {
       try {
         return Long.parseLong(p.getAsString());
@@ -88,7 +94,7 @@ final class Json {
   }
 
   /** Writes a value made of maps, lists, strings, booleans and numbers. */
-  static void write(StringBuilder out, Object value) {
+  public static void write(StringBuilder out, Object value) {
     if (value instanceof Map<?, ?> map) {
       String comma = "{";
       for (Map.Entry<?, ?> entry : map.entrySet()) {

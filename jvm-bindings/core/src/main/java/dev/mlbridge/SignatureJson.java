@@ -11,8 +11,8 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
-/** The one JSON form of a signature, shared by all languages: byte for byte what Python writes. */
-final class SignatureJson {
+/** The one JSON form of a signature, shared by all languages: byte for byte what Python writes. Internal. */
+public final class SignatureJson {
   static final int VERSION = 1;
 
   private SignatureJson() {}
@@ -23,7 +23,8 @@ final class SignatureJson {
     return out.toString();
   }
 
-  static Map<String, Object> toMap(Signature signature) {
+  /** Returns the JSON form as maps and lists. */
+  public static Map<String, Object> toMap(Signature signature) {
     Map<String, Object> out = new LinkedHashMap<>();
     out.put("version", VERSION);
     out.put("inputs", signature.inputs().stream().map(SignatureJson::specMap).toList());
@@ -76,7 +77,8 @@ final class SignatureJson {
     return read(Json.parse(text, "the signature"));
   }
 
-  static Signature read(JsonElement element) {
+  /** Reads the parsed JSON form. */
+  public static Signature read(JsonElement element) {
     Set<String> keys = Set.of("version", "inputs", "outputs");
     JsonObject o = Json.object(element, "signature", keys, keys);
     long version = Json.integer(o.get("version"), "the signature's version");
