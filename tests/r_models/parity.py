@@ -117,7 +117,7 @@ def sample_of(rows: RObject) -> Any:
     if rows.kind != "list":
         return None
     factors = {n: v for n, v in zip(rows.names, rows.value) if v.levels}
-    return pd.DataFrame({n: pd.Categorical(v.strings(), categories=list(v.levels)) for n, v in factors.items()})
+    return pd.DataFrame({n: pd.Categorical([], categories=list(v.levels)) for n, v in factors.items()})
 
 
 def _plain(value: RObject) -> Any:
