@@ -35,6 +35,7 @@ from .errors import (
     InputError,
     MissingDependencyError,
     MlbridgeError,
+    SignatureError,
     UnsupportedError,
     UntrustedArtifactError,
 )
@@ -299,9 +300,14 @@ def _load_framework(
     native = _native_of_file(artifact, model, framework, runners, demand, wishes.options)
     level = demand.level.name.lower()
     if framework is None or model is None:
-        return _run_unread(artifact, native, signature, refusal, wishes, level, reload)
+        return _run_unread(artifact, native, signature, refusal, wishes, level, reload, sample)
     keywords = wishes.options.of(framework)
-    inferred = overlay(framework.infer(model, sample, **keywords), signature)
+    try:
+        inferred = overlay(framework.infer(model, sample, **keywords), signature)
+    except ConversionError as exc:
+        if native is None or not runners:
+            raise
+        return _run_unread(artifact, native, signature, exc, wishes, level, reload, sample)
     untrusted = None if native is not None else _untrusted(artifact, level)
     if wishes.via == "native" and untrusted is not None:
         raise untrusted
@@ -334,17 +340,22 @@ def _run_unread(
     wishes: Wishes,
     level: str,
     reload: tuple | None,
+    sample: object | None = None,
 ) -> Model:
-    """Run a file natively that no framework of ours reads; its signature must be given."""
+    """Run a file natively that no framework of ours reads; its runtime may know its signature."""
     if wishes.via == "onnx" or native is None:
         raise refusal or _untrusted(artifact, level)
-    if signature is None:
-        raise refusal or InputError(
-            f"{artifact.label}: its signature cannot be inferred", hint="pass signature=…, or its runtime's URI with a sample"
-        )
-    runtime, session = native(signature)
+    try:
+        runtime, session = native(signature)  # type: ignore[arg-type]
+    except (InputError, SignatureError) as exc:
+        if signature is not None:
+            raise
+        raise refusal or InputError(f"{artifact.label}: its signature cannot be inferred: {exc.message}", hint="pass signature=…") from exc
     why = f"not converted: {refusal.message if refusal is not None else 'nothing here reads it'}"
-    return Model(session, runtime=runtime, route=Route(runtime.name, why, trust=level), name=_stem(artifact), reload=reload)
+    if refusal is not None:
+        _LOG.warning("%s runs natively: %s", artifact.label, refusal.message.splitlines()[0])
+    model = Model(session, runtime=runtime, route=Route(runtime.name, why, trust=level), name=_stem(artifact), reload=reload)
+    return with_samples(promise_checked(model, sample), sample)
 
 
 def _runners(artifact: Artifact) -> list[Runtime]:
