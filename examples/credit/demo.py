@@ -10,14 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import train as teams
 from rich.console import Console
 from rich.table import Table
 
 import mlbridge as mb
+from mlbridge.errors import UnverifiedConversionWarning
 
 OUT = Console()
 
@@ -78,11 +81,19 @@ def main() -> None:
         OUT.print(table)
         OUT.print(loaded["forest"].describe())
 
-        OUT.rule("chain: four models of four teams, typed before anything runs")
-        blend = mb.pipeline.weighted([2.0, 2.0, 1.0], classes=["bad", "good"])
+        OUT.rule("two more teams: R and Spark, from their files alone; no R and no Java here")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnverifiedConversionWarning)  # the next lines verify them against R's and Spark's own answers
+            loaded["logit"] = mb.load(teams.HERE / "r" / "logit.rds", options={"r": {"as": "classifier"}})
+            loaded["r_forest"] = mb.load(teams.HERE / "r" / "forest.rds")
+            loaded["gbt"] = mb.load(teams.HERE / "spark" / "model")
+        OUT.print(parity_with_r_and_spark(loaded))
+
+        OUT.rule("chain: models of six teams, typed before anything runs")
+        blend = mb.pipeline.weighted([2.0, 2.0, 1.0, 1.0, 1.0], classes=["bad", "good"])
         pipeline = mb.Pipeline(
             "credit",
-            {**loaded, "blend": blend},
+            {n: m for n, m in loaded.items() if n != "r_forest"} | {"blend": blend},
             {
                 "prep.features": "features",
                 "prep.categorical": "categorical",
@@ -91,9 +102,15 @@ def main() -> None:
                 "boost.features": "features",
                 "boost.categorical": "categorical",
                 "network.transformed": "prep.transformed",
+                "logit.features": "features",
+                "logit.categorical": "categorical",
+                "gbt.features": "features",
+                "gbt.categorical": "categorical",
                 "blend.a": "forest.probabilities",
                 "blend.b": "boost.probabilities",
                 "blend.c": "network.probabilities",
+                "blend.d": "logit.probabilities",
+                "blend.e": "gbt.probabilities",
             },
             {"label": "blend.label", "probabilities": "blend.probabilities"},
             sample=sample,
@@ -103,11 +120,9 @@ def main() -> None:
         fused = pipeline.fuse(sample)
         OUT.print(f"fused into one graph: {fused.report}")
         answer = fused.predict(test[columns])
-        by_hand = (
-            2 * forest.predict_proba(test[columns])
-            + 2 * boost.predict_proba(test[columns])
-            + native_network(network, prep.transform(test[columns]))
-        ) / 5
+        r, spark = both(teams.HERE / "r" / "answers.csv", "logit", test), both(teams.HERE / "spark" / "answers.csv", "gbt", test)
+        ours = 2 * forest.predict_proba(test[columns]) + 2 * boost.predict_proba(test[columns])
+        by_hand = (ours + native_network(network, prep.transform(test[columns])) + r + spark) / 7
         error = np.abs(answer[["probabilities_bad", "probabilities_good"]].to_numpy() - by_hand).max()
         right = (answer["label"].to_numpy() == test["risk"].to_numpy()).mean()
         record = one.iloc[0].to_dict()
@@ -146,6 +161,23 @@ def main() -> None:
         OUT.print("\n".join((folder / "scores.csv").read_text().splitlines()[:4]))
         for model in (fused, pipeline, blend, *loaded.values()):
             model.close()
+
+
+def both(path: Path, column: str, rows: pd.DataFrame) -> np.ndarray:
+    """Return what a foreign team recorded for these rows: the probabilities of bad and good."""
+    good = pd.read_csv(path)[column].to_numpy()[rows.index]
+    return np.column_stack([1 - good, good])
+
+
+def parity_with_r_and_spark(loaded: dict[str, mb.Model]) -> Table:
+    """Compare with what R and Spark answered for every row."""
+    table = Table("model", "made by", "rows", "largest difference from its own answers")
+    rows = pd.concat(teams.read_table()).sort_index()
+    for name, path, column in (("logit", "r", "logit"), ("r_forest", "r", "forest"), ("gbt", "spark", "gbt")):
+        want = pd.read_csv(teams.HERE / path / "answers.csv")[column].to_numpy()
+        got = loaded[name].predict(rows[teams.NUMBERS + teams.CATEGORIES], outputs="probabilities")[:, 1]
+        table.add_row(name, loaded[name].route.framework, str(len(rows)), f"{np.abs(got - want).max():.1e}")
+    return table
 
 
 def native_network(network, features: np.ndarray) -> np.ndarray:

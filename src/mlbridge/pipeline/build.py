@@ -9,6 +9,8 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..errors import SignatureError
 from ..signature import ROWS, Field, Signature, TensorSpec, blocks
 from .graph import Endpoint, check_names, nearest, order_stages, parse_endpoint, straight_wiring
@@ -306,12 +308,20 @@ class _Builder:
 
 
 def _strictest(specs: list[TensorSpec]) -> TensorSpec:
-    """Return the spec whose values every one of these consumers takes, where there is one."""
-    import numpy as np
+    """Return the spec whose values every one of these consumers takes, where there is one.
 
-    base = max(specs, key=lambda s: (np.dtype(s.dtype).kind == "f", np.dtype(s.dtype).itemsize) if s.dtype != "string" else (False, 0))
+    It has the widest dtype and the most columns; a missing value or an unknown level that one consumer refuses is refused.
+    """
+
+    def width(spec: TensorSpec) -> tuple:
+        kind = None if spec.dtype == "string" else np.dtype(spec.dtype)
+        return (kind is not None and kind.kind == "f", kind.itemsize if kind is not None else 0, len(spec.columns))
+
+    base = max(specs, key=width)
     missing = "refuse" if any(s.missing == "refuse" for s in specs) else "allow"
-    return replace(base, missing=missing)
+    refused = {c.name for s in specs for c in s.columns if c.categories is not None and c.unknown == "refuse"}
+    columns = tuple(replace(c, unknown="refuse") if c.name in refused and c.categories is not None else c for c in base.columns)
+    return replace(base, missing=missing, columns=columns)
 
 
 def _with_column_pick(full: TensorSpec, end: Endpoint, have: TensorSpec, steps: list) -> list:
