@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import shutil
 import subprocess
@@ -120,6 +121,7 @@ class TestAnswers:
             np.testing.assert_array_equal(_flat(model.run(feeds)), np.fromfile(home / f"{name}.bin"))
 
     @pytest.mark.full
+    @pytest.mark.timeout(1800)
     def test_the_whole_catalogue_bit_by_bit(self, tmp_path):
         _compare(*parity.fit_all(tmp_path)[:1], tmp_path)
 
@@ -156,6 +158,48 @@ def _compare(cases, folder):
                     wrong.append((case.name, part, name))
         session.close()
     assert not wrong
+
+
+class TestTypes:
+    pytestmark = NEEDS_R
+
+    def test_columns_arrive_in_the_types_of_r(self, tmp_path):
+        path = tmp_path / "types.R"
+        path.write_text("""run <- function(newdata) list(kind = rep(paste(vapply(newdata, function(v) class(v)[1], ""), collapse = " "), nrow(newdata)),
+  days = as.numeric(newdata$day - as.Date("2020-01-01")), missing = as.numeric(rowSums(is.na(newdata))))
+""")
+        levels = (
+            mb.Column("size", categories=("s", "m"), ordered=True),
+            mb.Column("yes", categories=(False, True)),
+            mb.Column("sex", ("f", "m")),
+        )
+        signature = mb.Signature(
+            [
+                mb.TensorSpec("features", "float64", ("rows", 2), (mb.Column("day", unit="date"), mb.Column("x")), "allow"),
+                mb.TensorSpec("categorical", "int32", ("rows", 3), levels, "allow"),
+                mb.TensorSpec("text", "string", ("rows", 1), (mb.Column("words"),), "allow"),
+            ],
+            [
+                mb.TensorSpec("kind", "string", ("rows",)),
+                mb.TensorSpec("days", "float64", ("rows",), missing="allow"),
+                mb.TensorSpec("missing", "int64", ("rows",)),
+            ],
+        )
+        table = pd.DataFrame(
+            {
+                "day": [datetime.date(2020, 1, 3), None],
+                "x": [1.0, None],
+                "size": ["m", None],
+                "yes": [True, None],
+                "sex": ["f", None],
+                "words": ["é", None],
+            }
+        )
+        with mb.load(f"r:{path}", trust="code", signature=signature) as model:
+            got = model.run(model._coercion.feeds(table)[0])
+        assert got["kind"].tolist() == ["Date numeric ordered logical factor character"] * 2
+        np.testing.assert_array_equal(got["days"], [2.0, np.nan])
+        assert got["missing"].tolist() == [0, 6]
 
 
 class TestRoutes:
