@@ -71,12 +71,15 @@ class Doubler:
         self.open.set()
         self.entered = threading.Semaphore(0)
         self.sizes: list[int] = []
+        self.seen: list[np.ndarray] = []
         self._pause = threading.Event()
         self.closed = False
 
     def run(self, feeds, /, *, outputs=None, deadline=None):
         x = feeds["x"]
         self.sizes.append(len(x))
+        if len(self.seen) < 100:
+            self.seen.append(x.copy())
         self.entered.release()
         while not self.open.wait(0.01):
             if deadline is not None:
@@ -85,7 +88,8 @@ class Doubler:
             self._pause.wait(self.slow_s)
         if self.poison is not None and (x == self.poison).any():
             raise ValueError("/secret/path: poisoned")
-        return {"y": x * self.factor}
+        with np.errstate(all="ignore"):  # clients send every bit pattern
+            return {"y": x * self.factor}
 
     def close(self):
         self.closed = True

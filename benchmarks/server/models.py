@@ -1,0 +1,51 @@
+"""A served model in a process of its own, for the load generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from benchmarks.server.load import process
+from mlbridge.runtimes.wire import inference_pb2
+
+__all__ = ["METHOD", "message", "served"]
+
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_SERVER = """
+import sys
+import numpy as np
+import mlbridge as mb
+kind, batching = sys.argv[1], sys.argv[2] == "on"
+rng = np.random.default_rng(0)
+X = rng.normal(size=(400, 30))
+y = (X[:, 0] + X[:, 1] > 0).astype(int)
+if kind == "logistic":
+    from sklearn.linear_model import LogisticRegression as Model
+    fitted = Model().fit(X, y)
+else:
+    from sklearn.ensemble import RandomForestClassifier
+    fitted = RandomForestClassifier(100, random_state=0).fit(X, y)
+model = mb.wrap(fitted, sample=X, via="native" if kind == "native-forest" else "auto")
+server = mb.serve({"m": model}, grpc="127.0.0.1:0", batching=batching)
+sys.stdout.write(server.addresses["grpc"] + "\\n"); sys.stdout.flush()
+server.wait()
+"""
+
+
+@contextmanager
+def served(kind: str, *, batching: bool = True) -> Iterator[str]:
+    """Serve a model in its own process; yields its address."""
+    with process(_SERVER, kind, "on" if batching else "off") as address:
+        yield address
+
+
+def message(rows: int = 1) -> bytes:
+    """Return a request of that many rows of 30 numbers."""
+    x = np.random.default_rng(1).normal(size=(rows, 30))
+    request = inference_pb2.ModelInferRequest(model_name="m")
+    dtype = "FP64"
+    request.inputs.add(name="features", datatype=dtype, shape=x.shape)
+    request.raw_input_contents.append(x.tobytes())
+    return request.SerializeToString()
