@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import socket
 import sys
@@ -14,8 +15,14 @@ import pytest
 import mlbridge as mb
 from mlbridge import errors
 from mlbridge.interfaces import Deadline
+from mlbridge.runtimes.jvm.command import JAR
+from mlbridge.runtimes.jvm.transformer import make_transformer, save_package
 
 HERE = Path(__file__).parent
+PACKAGES = HERE.parent / "jvm-bindings/core/src/test/resources"
+# building the jar put it there; users name it by its coordinates
+ONNXRUNTIME = sorted(Path.home().glob(".m2/repository/com/microsoft/onnxruntime/onnxruntime/*/onnxruntime-*.jar"))
+needs_jar = pytest.mark.skipif(not (JAR.is_file() and ONNXRUNTIME), reason="the jar, or onnxruntime's, is not there: make jvm")
 pytestmark = [
     pytest.mark.jvm,
     pytest.mark.timeout(900),
@@ -39,9 +46,15 @@ def fit():
 
 @pytest.fixture(scope="module")
 def spark(fit):
+    path = ",".join(map(str, [JAR, *ONNXRUNTIME[-1:]]))
+    before = os.environ.get("PYSPARK_SUBMIT_ARGS")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--jars {path} pyspark-shell"
     session = fit.session()
     yield session
     session.stop()
+    os.environ.pop("PYSPARK_SUBMIT_ARGS")
+    if before is not None:
+        os.environ["PYSPARK_SUBMIT_ARGS"] = before
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +189,54 @@ def test_a_frame_too_large_to_collect_is_refused(spark, classifier, plants, monk
         monkeypatch.setattr(spark_frame, "MAX_ROWS", 10)
         with pytest.raises(errors.InputError, match="more than 10 rows"):
             model.predict(plants)
+
+
+# ---------------------------------------------------------------- producer and consumer in the JVM
+
+
+@needs_jar
+def test_a_package_that_java_saves_is_loaded_converted_and_verified_without_spark(classifier, plants, tmp_path):
+    save_package(classifier, tmp_path / "plants.mlb", plants)
+    with mb.load(tmp_path / "plants.mlb") as model:
+        assert model.route.runtime == "onnx"
+        assert model.report.verified
+        assert model.report.rows == 64
+        want = classifier.transform(plants).collect()
+        got = model.predict(plants)
+        assert list(got["label"]) == [r.answer for r in want]
+        np.testing.assert_allclose(got["probabilities"], [r.probability.toArray() for r in want], rtol=1e-9)
+
+
+@needs_jar
+def test_java_finds_the_rules_of_inputs_by_trying(classifier, bag_of_words, plants, texts, tmp_path):
+    save_package(classifier, tmp_path / "a.mlb", plants)
+    save_package(bag_of_words, tmp_path / "b.mlb", texts)
+    signature = mb.load(tmp_path / "a.mlb").signature
+    assert signature.input("categorical").columns[0].unknown == "keep"  # handleInvalid="skip"
+    assert signature.input("features").missing == "refuse"  # the assembler's default
+    with pytest.raises(errors.UntrustedArtifactError):
+        mb.load(tmp_path / "b.mlb")  # no exact ONNX form: only a JVM runs it
+
+
+@needs_jar
+def test_any_package_is_a_stage_of_a_spark_pipeline(spark, tmp_path):
+    from pyspark.ml import PipelineModel
+
+    rng = np.random.default_rng(9)
+    rows = [
+        (float(a), float(b), s, i) for i, (a, b, s) in enumerate(zip(*rng.normal(size=(2, 3000)), rng.choice(["S", "M", "größer"], 3000)))
+    ]
+    rows[5] = (None, 1.0, "S", 5)
+    frame = spark.createDataFrame(rows, "age double, income double, size string, id long").repartition(3)
+    scored = PipelineModel(stages=[make_transformer(PACKAGES / "forest.mlb")]).transform(frame).orderBy("id").collect()
+    with mb.load(PACKAGES / "forest.mlb") as model:
+        want = model.predict({"age": [r[0] for r in rows], "income": [r[1] for r in rows], "size": [r[2] for r in rows]})
+    assert [r.label for r in scored] == list(want["label"])
+    np.testing.assert_allclose([r.probabilities.toArray() for r in scored], want["probabilities"], rtol=1e-9)
+
+
+@needs_jar
+def test_an_unknown_level_in_a_spark_stage_is_named(spark):
+    frame = spark.createDataFrame([(1.0, 1.0, "XXL")], "age double, income double, size string")
+    with pytest.raises(Exception, match="no level of the model"):
+        make_transformer(PACKAGES / "forest.mlb").transform(frame).collect()
