@@ -164,7 +164,8 @@ def split_bytes(raw: bytes, count: int, where: str) -> list[bytes]:
     """Part a raw BYTES tensor into its elements; InputError if they are not exactly `count`."""
     if count * 4 > len(raw):  # before anything is built: a short message cannot claim many elements
         raise InputError(f"{where}: {len(raw)} bytes cannot hold {count} BYTES elements; each takes 4 bytes and its content")
-    out, at, end, read = [], 0, len(raw), _LENGTH.unpack_from
+    out: list[bytes] = []
+    at, end, read = 0, len(raw), _LENGTH.unpack_from
     while at < end and len(out) <= count:
         if end - at < 4:
             raise InputError(f"{where}: the length of element {len(out)} is cut short")

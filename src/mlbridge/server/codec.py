@@ -241,9 +241,7 @@ class Codec:
             if name not in parameters:
                 continue
             value = parameters[name]
-            if name not in _SEQUENCE or (
-                getattr(value, value.WhichOneof("parameter_choice") or "", 0) if hasattr(value, "WhichOneof") else value
-            ):
+            if name not in _SEQUENCE or _truthy(value):
                 raise UnsupportedError(f"the parameter {name!r} is not supported")
 
     def _requested(self, request: Any) -> tuple[list[str] | None, frozenset[str]]:
@@ -350,6 +348,14 @@ class Codec:
         if gone and spec.missing == "refuse" and not all(c.unknown == "keep" for c in spec.columns):
             raise InferenceError(f"output {spec.name!r}: a code outside its levels, and the signature says none is missing")
         return Outgoing(spec.name, datatype, array.reshape(codes.shape), gone)
+
+
+def _truthy(value: Any) -> bool:
+    """Whether a parameter says anything: clients write zeros where they mean nothing."""
+    if not hasattr(value, "WhichOneof"):
+        return bool(value)
+    kind = value.WhichOneof("parameter_choice")
+    return kind is not None and bool(getattr(value, kind))
 
 
 def _level_octets(spec: TensorSpec) -> list[list[bytes]]:

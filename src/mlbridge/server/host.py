@@ -249,7 +249,7 @@ def serve(
     try:
         for name, version, source in _versions(models):
             repository.add(name, source, version=version, default=(default or {}).get(name))
-        limits = {"max_message_mib": max_message_mib, "max_calls": max_calls, "max_streams": max_streams}
+        limits: dict[str, Any] = {"max_message_mib": max_message_mib, "max_calls": max_calls, "max_streams": max_streams}
         for kind in ("grpc", "operator"):
             if kind in where:
                 access = Access(token, operator_token=operator_token, operates=kind == "operator")

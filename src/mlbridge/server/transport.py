@@ -9,7 +9,7 @@ import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -98,9 +98,10 @@ def _refuse(reply: Reply) -> Any:
     return grpc.stream_stream_rpc_method_handler(run)  # fits calls of every arity: it reads nothing and writes nothing
 
 
-def _abort(context: grpc.ServicerContext, reply: Reply) -> None:
+def _abort(context: grpc.ServicerContext, reply: Reply) -> NoReturn:
     context.set_trailing_metadata(reply.metadata())
     context.abort(_GRPC_CODE[reply.code], reply.text)
+    raise AssertionError("abort raises")
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -134,11 +135,11 @@ class _Handlers(grpc.GenericRpcHandler):
             request = inference_pb2.ModelInferRequest.FromString(data)
             return self._service.infer(request, _RpcCaller(context)).SerializeToString()
         except Failed as failed:
-            return _abort(context, failed.reply)  # type: ignore[return-value]
+            _abort(context, failed.reply)
         except DecodeError:
-            return _abort(context, _malformed())  # type: ignore[return-value]
+            _abort(context, _malformed())
         except Exception as exc:  # noqa: BLE001 - a client must never see what grpcio makes of a mistake of ours
-            return _abort(context, inside(exc, "", ""))  # type: ignore[return-value]
+            _abort(context, inside(exc, "", ""))
 
     def _stream(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         caller = _RpcCaller(context)
@@ -168,12 +169,12 @@ def _unary(kind: Any, answer: Callable[[Any], Any]) -> Any:
         try:
             return answer(kind.FromString(data)).SerializeToString()
         except Failed as failed:
-            return _abort(context, failed.reply)  # type: ignore[return-value]
+            _abort(context, failed.reply)
         except DecodeError:
-            return _abort(context, _malformed())  # type: ignore[return-value]
+            _abort(context, _malformed())
         except Exception as exc:
             if type(exc) is not Exception:  # grpcio's own abort is a bare Exception
-                return _abort(context, inside(exc, "", ""))  # type: ignore[return-value]
+                _abort(context, inside(exc, "", ""))
             raise
 
     return grpc.unary_unary_rpc_method_handler(run)
