@@ -412,11 +412,12 @@ def test_streams_beyond_the_limit_are_refused():
             yield message(rows(1)).SerializeToString()
             gate.wait()
 
-        calls = [method(requests(g), timeout=30) for g in gates]
+        calls = [method(requests(g), timeout=30) for g in gates[:2]]
         assert next(calls[0])
         assert next(calls[1])
+        third = method(requests(gates[2]), timeout=30)  # only now: which of three at once is refused would be a race
         with pytest.raises(grpc.RpcError) as caught:
-            next(calls[2])
+            next(third)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         for gate in gates:
             gate.set()
@@ -478,7 +479,15 @@ def test_resetting_streams_over_and_over_leaves_the_server_well(served):
         data = message(rows(1)).SerializeToString()
         for _ in range(2000):
             other.raw.future(data).cancel()
-    assert line.ask(rows(1))[0].shape == (1, 3)
+
+    def answers():
+        try:
+            return line.ask(rows(1))[0].shape == (1, 3)
+        except grpc.RpcError as exc:  # while the resets drain, gRPC itself may refuse a stream; nothing else may happen
+            assert exc.code() is grpc.StatusCode.UNAVAILABLE
+            return False
+
+    _until(answers)
     _until(lambda: server._service.running == 0)
 
 
