@@ -484,7 +484,8 @@ def test_resetting_streams_over_and_over_leaves_the_server_well(served):
         try:
             return line.ask(rows(1))[0].shape == (1, 3)
         except grpc.RpcError as exc:  # while the resets drain, gRPC itself may refuse a stream; nothing else may happen
-            assert exc.code() is grpc.StatusCode.UNAVAILABLE
+            if exc.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
             return False
 
     _until(answers)
