@@ -15,8 +15,11 @@ import pytest
 import mlbridge as mb
 from mlbridge import errors
 from mlbridge.interfaces import Deadline
+from mlbridge.model import Model
 from mlbridge.runtimes.jvm.command import JAR
+from mlbridge.runtimes.jvm.gateway import GatewaySession, infer_signature
 from mlbridge.runtimes.jvm.transformer import make_transformer, save_package
+from mlbridge.testing import ModelKit
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parent / "jvm-bindings/core/src/test/resources"
@@ -240,3 +243,36 @@ def test_an_unknown_level_in_a_spark_stage_is_named(spark):
     frame = spark.createDataFrame([(1.0, 1.0, "XXL")], "age double, income double, size string")
     with pytest.raises(Exception, match="no level of the model"):
         make_transformer(PACKAGES / "forest.mlb").transform(frame).collect()
+
+
+# ---------------------------------------------------------------- the conformance kit, in the same Spark
+
+
+class TestGateway(ModelKit):
+    runtime_module = "mlbridge.runtimes.jvm"
+    library = "pyspark"
+
+    @pytest.fixture(autouse=True)
+    def _spark(self, classifier, bag_of_words, plants, texts):
+        self.fitted, self.words, self.plants, self.texts = classifier, bag_of_words, plants, texts
+
+    def device(self):
+        return "jvm"
+
+    def open_model(self):
+        return mb.wrap(self.fitted, sample=self.plants, via="native")
+
+    def golden(self):
+        rows = self.fitted.transform(self.plants).limit(10).collect()
+        levels = self.fitted.stages[0].labels
+        kinds = self.fitted.stages[-1].getLabels()
+        feeds = {
+            "features": np.array([[r.conc, r.uptake] for r in rows], float),
+            "categorical": np.array([[levels.index(r.Treatment)] for r in rows], np.int32),
+        }
+        label = np.array([kinds.index(r.answer) for r in rows], np.int32)
+        return feeds, {"label": label, "probabilities": np.array([r.probability.toArray() for r in rows])}
+
+    def failing_model(self):
+        session = GatewaySession(self.words, infer_signature(self.words, self.texts))  # which allows missing text
+        return Model(session), {"text": np.array([[None]], object)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...artifact import Artifact, Implementation
-from ...errors import InputError, UnsupportedError
+from ...errors import ArtifactError, InputError, UnsupportedError
 from ...interfaces import Session
 from ...signature import Signature
 from ...workers import WorkerSession, open_session
@@ -95,6 +95,12 @@ class JvmRuntime:
             from .gateway import load_folder
 
             return load_folder(source, signature)
+        if source.format not in self.formats and "loader" not in options:
+            raise ArtifactError(
+                f"{source.label}: of format {source.format!r}, not a jar, a PMML file or a Spark folder",
+                hint="for other kinds name the runtime on your class path: options={'jvm': {'loader': …, 'classpath': …}}",
+                runtime=self.name,
+            )
         process = JvmOptions(**{k: v for k, v in options.items() if k in _OF_PROCESS}, spark=source.format == "spark")
         name = member or options.get("class")
         tensors: dict[str, Any] = {"path": str(source.path), "format": source.format}
