@@ -103,6 +103,21 @@ def test_a_package_keeps_the_jar_and_the_class(tmp_path):
         np.testing.assert_array_equal(again.predict(rows)["probabilities"], want["probabilities"])
 
 
+def test_a_runtime_on_the_class_path_is_found_by_name(tmp_path):
+    model = tmp_path / "answer.txt"
+    model.write_text("42.5")
+    session = JvmRuntime().load(open_artifact(model), loader="constant", classpath=str(EXAMPLES))
+    np.testing.assert_array_equal(session.run({"x": np.zeros(3)})["y"], [42.5] * 3)
+    session.close()
+    model.write_text("many")
+    with pytest.raises(errors.ArtifactError, match="no number"):
+        JvmRuntime().load(open_artifact(model), loader="constant", classpath=str(EXAMPLES))
+    with pytest.raises(errors.ArtifactError, match="not a jar"):
+        JvmRuntime().load(open_artifact(model))
+    with pytest.raises(errors.MissingDependencyError, match=r"absent\.jar"):
+        JvmRuntime().load(open_artifact(model), loader="constant", classpath=str(tmp_path / "absent.jar"))
+
+
 # ---------------------------------------------------------------- values
 
 
@@ -296,6 +311,20 @@ def test_models_with_equal_options_share_a_process_others_do_not():
     assert not one.pool.pids
 
 
+@pytest.mark.skipif(not Path("/proc/net/unix").exists(), reason="/proc is not there")
+def test_a_worker_listens_to_nobody(echo):
+    pid = echo.pool.pids[0]
+    inodes = {os.readlink(f)[8:-1] for f in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(f).startswith("socket:")}
+    assert inodes  # its own connections
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        rows = [r.split() for r in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]]
+        listening |= {r[9] for r in rows if r[3] == "0A"}
+    rows = [r.split() for r in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    listening |= {r[6] for r in rows if int(r[3], 16) & 0x10000}  # __SO_ACCEPTCON
+    assert not inodes & listening
+
+
 def test_many_threads_ask_at_once():
     session = load("Echo", concurrency=3)
     wrong = []
@@ -358,3 +387,29 @@ def test_killed_under_load_every_error_is_typed_and_it_lives_on(kills):
 
 def ask_again(session, x):
     return session.run({"float64": x}, deadline=Deadline(60))["float64_out"].tobytes() == x.tobytes()
+
+
+# ---------------------------------------------------------------- the jar
+
+
+def test_the_jar_holds_what_its_notice_lists_and_nothing_else():
+    with zipfile.ZipFile(jvm_command.JAR) as z:
+        classes = [n for n in z.namelist() if n.endswith(".class")]
+        notice = z.read("META-INF/NOTICE").decode()
+        assert b"Apache License" in z.read("META-INF/LICENSE")
+    owners = {
+        "dev/mlbridge/shaded/gson/": "Gson",
+        "dev/mlbridge/shaded/commons/lang3/": "Commons Lang",
+        "dev/mlbridge/shaded/commons/text/": "Commons Text",
+        "dev/mlbridge/shaded/commons/math3/": "Commons Math",
+        "com/google/errorprone/annotations/": "Error Prone",
+        "org/pmml4s/": "PMML4S",
+        "spray/json/": "spray-json",
+        "scala/xml/": "scala-xml",
+        "scala/": "Scala library",
+        "dev/mlbridge/": "mlbridge",
+    }
+    stray = [c for c in classes if not c.startswith(tuple(owners)) and not c.startswith("META-INF/versions/")]
+    assert not stray
+    assert all(name in notice for name in owners.values())
+    assert not [c for c in classes if c.startswith(("dev/mlbridge/examples", "org/apache/spark", "ai/onnxruntime"))]

@@ -44,7 +44,7 @@ final class Host {
   private static Runtime runtime(String format, Map<String, String> options) {
     Optional<String> name = Optional.ofNullable(options.get("runtime"));
     TreeSet<String> known = new TreeSet<>();
-    for (Runtime runtime : ServiceLoader.load(Runtime.class)) {
+    for (Runtime runtime : ServiceLoader.load(Runtime.class, Host.class.getClassLoader())) {
       known.add(runtime.name());
       if (name.map(runtime.name()::equals).orElseGet(() -> runtime.formats().contains(format))) {
         return runtime;
@@ -121,7 +121,7 @@ final class Host {
     Optional.ofNullable(models.remove(number)).ifPresent(m -> m.session.close());
   }
 
-  /** Tells whether a tensor is a scalar real number. */
+  /** Returns the time left that RUN holds, in seconds. */
   static Optional<Double> seconds(Frame frame) {
     return Optional.ofNullable(frame.tensors().get("@timeout_s"))
         .filter(t -> t.dtype() == DType.FLOAT64 && t.size() == 1)

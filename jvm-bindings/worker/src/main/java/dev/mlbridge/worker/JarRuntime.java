@@ -34,6 +34,9 @@ public final class JarRuntime implements Runtime {
   @Override
   public Session load(Path path, Optional<Signature> signature, Map<String, String> options) {
     URLClassLoader loader = loader(path);
+    Thread thread = Thread.currentThread();
+    ClassLoader before = thread.getContextClassLoader();
+    thread.setContextClassLoader(loader);
     try {
       Optional<String> name = Optional.ofNullable(options.get("class"));
       Session session = name.isPresent() ? make(loader, name.get(), options) : only(loader, path);
@@ -41,6 +44,8 @@ public final class JarRuntime implements Runtime {
     } catch (Throwable e) {
       close(loader);
       throw e;
+    } finally {
+      thread.setContextClassLoader(before);
     }
   }
 
@@ -69,7 +74,6 @@ public final class JarRuntime implements Runtime {
   private static Session make(URLClassLoader loader, String name, Map<String, String> options) {
     try {
       Class<?> type = find(loader, name);
-      Thread.currentThread().setContextClassLoader(loader);
       Object made = type.getName().endsWith("$") ? type.getField("MODULE$").get(null) : construct(type, options);
       if (made instanceof Session session) {
         return session;
@@ -131,8 +135,14 @@ public final class JarRuntime implements Runtime {
     @Override
     public Map<String, dev.mlbridge.Tensor> run(Map<String, dev.mlbridge.Tensor> feeds, dev.mlbridge.Call call)
         throws Exception {
-      Thread.currentThread().setContextClassLoader(loader);
-      return inner.run(feeds, call);
+      Thread thread = Thread.currentThread();
+      ClassLoader before = thread.getContextClassLoader();
+      thread.setContextClassLoader(loader); // libraries in the jar look up their own parts by it
+      try {
+        return inner.run(feeds, call);
+      } finally {
+        thread.setContextClassLoader(before);
+      }
     }
 
     @Override
