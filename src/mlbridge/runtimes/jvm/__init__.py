@@ -154,6 +154,7 @@ class JvmSession:
         self._inner, self.source, self.saved = inner, source, dict(saved)
         self.run = inner.run  # no frame of ours on the way of a call
         self.close = inner.close
+        self.device, self.max_concurrency = inner.device, inner.max_concurrency
 
     @property
     def signature(self) -> Signature:
@@ -163,16 +164,6 @@ class JvmSession:
     @signature.setter
     def signature(self, value: Signature) -> None:
         self._inner.signature = value
-
-    @property
-    def device(self) -> str:
-        """Where it runs: `jvm`."""
-        return self._inner.device
-
-    @property
-    def max_concurrency(self) -> int:
-        """Calls that may run at once."""
-        return self._inner.max_concurrency
 
     @property
     def pool(self) -> Any:

@@ -70,6 +70,7 @@ def load_folder(source: Artifact, signature: Signature | None) -> GatewaySession
     spark = _active()
     from pyspark.ml.util import DefaultParamsReader
 
+    model: Any
     try:
         try:
             model = DefaultParamsReader.loadParamsInstance(source.path.as_uri(), spark)
@@ -271,7 +272,8 @@ def _translated(deadline: Deadline | None) -> Iterator[None]:
 
 def _foreign(exc: Exception) -> InferenceError:
     """Turn Spark's or py4j's exception into ours: the root cause's text, Java's classes, the trace."""
-    condition, message = [], ""
+    condition: list[str] = []
+    message = ""
     java = getattr(exc, "java_exception", None) or getattr(exc, "_origin", None)
     while java is not None and len(condition) < 20:
         condition.append(str(java.getClass().getName()))
