@@ -272,18 +272,45 @@ def serve(
     Example:
       mlbridge serve churn=a.mlb fraud@2=b.mlb --grpc 127.0.0.1:8001 --http 127.0.0.1:8000
     """
-    table: dict[str, dict[str, Any]] = {}
+    try:
+        from .server import run
+    except ImportError as exc:
+        raise plugins.missing(exc) from exc
+    if (tls_cert is None) != (tls_key is None):
+        raise errors.InputError("--tls-cert and --tls-key go together", hint="pass the paths of both PEM files")
+    token = None if token_file is None else Path(token_file).read_text("utf-8").strip()
+    table = _versions(models)
+    sys.exit(
+        run(
+            table,
+            on_ready=lambda server: click.echo(
+                f"serving {', '.join(table)} on " + " ".join(f"{k}={v}" for k, v in server.addresses.items()), err=True
+            ),
+            grpc=grpc,
+            http=http,
+            trust=trust,
+            max_message_mib=max_message_mib,
+            token=token,
+            tls=None if tls_cert is None else (tls_key, tls_cert),
+            insecure=insecure,
+        )
+    )
+
+
+def _versions(models: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Read NAME=PATH and NAME@VERSION=PATH into name to version to path."""
+    table: dict[str, dict[str, str]] = {}
     for text in models:
         name, sign, path = text.partition("=")
+        name, _, version = name.partition("@")
         if not sign:
             raise errors.InputError(f"{text!r} is not NAME=PATH", hint="write churn=churn.mlb")
-        name, _, version = name.partition("@")
-        table.setdefault(name, {})[version or "1"] = mlbridge.load(path, trust=trust)
-    tls = None if tls_cert is None else {"cert": Path(tls_cert).read_bytes(), "key": Path(tls_key or tls_cert).read_bytes()}
-    token = None if token_file is None else Path(token_file).read_text("utf-8").strip()
-    server = mlbridge.serve(table, grpc=grpc, http=http, max_message_mib=max_message_mib, token=token, tls=tls, insecure=insecure)
-    click.echo(f"serving {', '.join(table)} on {server.addresses}", err=True)
-    server.wait()
+        if (version or "1") in table.setdefault(name, {}):
+            raise errors.InputError(
+                f"{name} has version {version or '1'} twice", hint=f"write {name}@2=…; a name without a version is version 1"
+            )
+        table[name][version or "1"] = path
+    return table
 
 
 @main.command()
