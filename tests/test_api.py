@@ -271,3 +271,53 @@ def test_a_foreign_graph_whose_rows_are_independent_gets_the_promise():
         assert m.signature.batched
     with mb.wrap(_foreign("Softmax", axis=0), x) as m:
         assert not m.signature.batched
+
+
+# ---- a pin is a pin, whatever the format
+
+
+def _forest(folder, **keywords):
+    from sklearn.neighbors import LocalOutlierFactor
+
+    with mb.wrap(LocalOutlierFactor(novelty=True).fit(X), sample=X, via="native") as m:
+        m.save(folder / "native.mlb", **keywords)
+    return folder / "native.mlb"
+
+
+@pytest.mark.parametrize("kind", ["onnx", "mlb"])
+def test_a_wrong_pin_is_refused_for_data_formats_too(model, tmp_path, kind):
+    model.save(tmp_path / "m.mlb", form="folder")
+    path = tmp_path / "m.mlb" if kind == "mlb" else tmp_path / "m.mlb" / "model" / "onnx" / "model.onnx"
+    with pytest.raises(UntrustedArtifactError, match="the trusted one"):
+        mb.load(path, trust="sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize("of", ["file", "manifest"])
+def test_a_pinned_package_may_run_what_is_in_it(tmp_path, of):
+    path = _forest(tmp_path)
+    with pytest.raises(UntrustedArtifactError):
+        mb.load(path)
+    artifact = mb.artifact.open_artifact(path)
+    digest = artifact.sha256 if of == "file" else mb.package.read_package(artifact).sha256
+    with mb.load(path, trust=f"sha256:{digest}", via="native") as m:
+        assert m.predict(X)["label"].shape == (80,)
+
+
+def test_a_pinned_toml_does_not_vouch_for_stages_its_hash_does_not_cover(tmp_path):
+    _forest(tmp_path)
+    toml = tmp_path / "pipeline.toml"
+    toml.write_text('[stages]\nodd = "native.mlb"\n')
+    mb.load(toml, trust="code").close()
+    with pytest.raises(UntrustedArtifactError):
+        mb.load(toml, trust=f"sha256:{mb.artifact.open_artifact(toml).sha256}")
+
+
+def test_unpickling_loads_the_bytes_it_hashed(model, tmp_path, monkeypatch):
+    model.save(tmp_path / "m.mlb")
+    with mb.load(tmp_path / "m.mlb") as first:
+        data = pickle.dumps(first)
+    opened = []
+    real = mb._api.open_artifact
+    monkeypatch.setattr(mb._api, "open_artifact", lambda source, **k: opened.append(str(source)) or real(source, **k))
+    pickle.loads(data).close()
+    assert opened.count(str(tmp_path / "m.mlb")) == 1

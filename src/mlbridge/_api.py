@@ -235,23 +235,31 @@ def load(
     >>> model.predict({"age": 41, "plan": "basic"})  # doctest: +SKIP
     {'label': 'stays', 'probabilities': array([0.91, 0.09])}
     """
-    wishes, demand = Wishes(via, verify, device, provider, Options(options)), TrustDemand.parse(trust)
+    keywords: dict[str, Any] = dict(trust=trust, via=via, device=device, provider=provider, verify=verify, signature=signature)
+    keywords |= {"trusted_types": tuple(trusted_types), "options": options}
     if isinstance(source, str) and (uri := _URI.fullmatch(source)) and uri[1] in {*plugins.runtimes(), "grpcs"}:
-        return _load_uri(source, uri, demand, sample, signature, wishes)
-    artifact = open_artifact(source)
-    keywords = dict(
-        trust=trust, via=via, device=device, provider=provider, verify=verify, signature=signature, trusted_types=tuple(trusted_types)
-    )
-    again = (os.path.abspath(artifact.origin), artifact.sha256, keywords | {"options": options}) if artifact.origin is not None else None
-    reload = None if again is None else (_reload, again)
+        wishes = Wishes(via, verify, device, provider, Options(options))
+        return _load_uri(source, uri, TrustDemand.parse(trust), sample, signature, wishes)
+    return _load_artifact(open_artifact(source), sample, keywords)
+
+
+def _load_artifact(artifact: Artifact, sample: object | None, keywords: Mapping[str, Any]) -> Model:
+    """Load a file that is open and hashed already; keywords as of `load`."""
+    k = dict(keywords)
+    wishes, demand = Wishes(k["via"], k["verify"], k["device"], k["provider"], Options(k["options"])), TrustDemand.parse(k["trust"])
+    origin = artifact.origin
+    reload = None if origin is None else (_reload, (os.path.abspath(origin), artifact.sha256, k))
     if artifact.format == "mlb":
         return _load_package(artifact, demand, sample, wishes, reload)
+    demand.check(artifact)
     if artifact.format in PipelineRuntime.formats:
+        if demand.sha256 is not None and artifact.format == "pipeline-toml":
+            demand = TrustDemand(Trust.DATA)  # the pin covers the text, not the stages it names
         session = PipelineRuntime().load(artifact, demand=demand)
         return Pipeline._of(session, _stem(artifact), reload=reload, sample=sample)
     if artifact.format == "onnx":
-        return _load_onnx(artifact, sample, signature, wishes, reload)
-    return _load_framework(artifact, demand, sample, signature, trusted_types, wishes, reload)
+        return _load_onnx(artifact, sample, k["signature"], wishes, reload)
+    return _load_framework(artifact, demand, sample, k["signature"], k["trusted_types"], wishes, reload)
 
 
 def _reload(path: str, sha256: str, keywords: Mapping[str, Any]) -> Model:
@@ -259,7 +267,7 @@ def _reload(path: str, sha256: str, keywords: Mapping[str, Any]) -> Model:
     artifact = open_artifact(path)
     if artifact.sha256 != sha256:
         raise ArtifactError(f"{path}: not the file this model was pickled from: its sha256 differs", hint="load the new file in words")
-    return load(path, **keywords)
+    return _load_artifact(artifact, None, keywords)
 
 
 def _stem(artifact: Artifact) -> str:
@@ -295,7 +303,6 @@ def _load_framework(
         )
         hint = "name its runtime in a URI (python:, r:, jvm:), or install the plug-in for it"
         raise ArtifactError(f"{artifact.label}: its format is {kind}", hint=hint)
-    demand.check(artifact)
     framework, model, refusal = _read(readers, artifact, wishes.options, trusted_types) if readers else (None, None, None)
     native = _native_of_file(artifact, model, framework, runners, demand, wishes.options)
     level = demand.level.name.lower()
@@ -438,6 +445,10 @@ def _signature_of_file(artifact: Artifact, sample: object, options: Options) -> 
 
 def _load_package(artifact: Artifact, demand: TrustDemand, sample: object | None, wishes: Wishes, reload: tuple | None) -> Model:
     package = read_package(artifact)
+    if demand.sha256 is not None:
+        if demand.sha256 != package.sha256:
+            demand.check(artifact)
+        demand = TrustDemand(Trust.CODE)  # the pin covers every file in it: the manifest holds their hashes
     considered: list[str] = []
     refusal: MlbridgeError | None = None
     for entry in sorted(package.implementations, key=lambda i: i.runtime not in _GRAPHS):
@@ -479,7 +490,7 @@ def _open_implementation(
     graph = entry.runtime in _GRAPHS
     if graph:
         keywords |= wishes.placing
-    elif demand.sha256 is None or demand.sha256 not in (artifact.sha256, package.sha256):  # a pinned package pins what is in it
+    else:
         demand.check(inner, Trust.CODE)
     if entry.runtime == "pipeline":
         keywords["demand"] = demand

@@ -397,7 +397,7 @@ class PipelineRuntime:
             made = read_toml(source)
         else:
             made = _read_json(folder, source.label)
-        trust = "data" if demand is None else "code" if demand.level == 2 and demand.sha256 is None else demand.level.name.lower()
+        trust = "data" if demand is None else demand.level.name.lower()
         base = folder if folder is not None else (source.origin or source.path).parent
         stages = {n: s if ":" in s and not os.path.exists(base / s) else base / s for n, s in made["stages"].items()}
         # a saved pipeline has golden rows of its own, which verify all stages at once
