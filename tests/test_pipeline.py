@@ -242,3 +242,45 @@ def test_make_pipeline_and_a_composed_pipeline_agree(teams):
     whole = make_pipeline(prep, logit)
     with made["prep"] >> made["logit"] as p:
         assert p.predict(FRAME)["label"].tolist() == whole.predict(FRAME).tolist()
+
+
+def _branches(fail=False):
+    """Three slow branches from one source, joined: enough for threads to pay."""
+
+    def slow(feeds):
+        time.sleep(0.01)
+        return {"x": feeds["x"] + 1}
+
+    def broken(feeds):
+        time.sleep(0.01)
+        raise ZeroDivisionError("no")
+
+    two = mb.Signature([mb.TensorSpec("x", "float64", ("rows",)), mb.TensorSpec("z", "float64", ("rows",))], SIGNATURE.outputs)
+    join = mb.wrap(lambda f: {"x": f["x"] + f["z"]}, signature=two)
+    return {"source": _function(slow), "a": _function(slow), "b": _function(broken if fail else slow), "join": join}, {
+        "source.x": "x", "a.x": "source.x", "b.x": "source.x", "join.x": "a.x", "join.z": "b.x",
+    }  # fmt: skip
+
+
+def test_stages_side_by_side_free_what_nobody_reads_any_more():
+    stages, wiring = _branches()
+    with mb.Pipeline("p", stages, wiring) as p:
+        session, x = p._session, {"x": np.ones(2)}
+        assert p.predict(np.ones(2))["x"].tolist() == [6.0, 6.0]
+        arrays = {(None, "x"): x["x"]}
+        session._run_parallel(session._compile(("x",)), arrays, None, None, {("join", "x")})
+        assert set(arrays) == {("join", "x")}
+    for m in stages.values():
+        m.close()
+
+
+def test_a_failure_side_by_side_leaves_the_callers_deadline_alone():
+    stages, wiring = _branches(fail=True)
+    with mb.Pipeline("p", stages, wiring) as p:
+        deadline = mb.interfaces.Deadline(30)
+        for _ in range(2):  # the second run knows the stages are slow
+            with pytest.raises(InferenceError, match="stage 'b'"):
+                p._session.traced({"x": np.ones(2)}, None, deadline, None)
+        assert not deadline.cancelled
+    for m in stages.values():
+        m.close()

@@ -71,7 +71,8 @@ class PipelineSession:
         program = self._programs.get(names) or self._compile(names)
         arrays: dict[tuple, Array] = {(None, k): v for k, v in feeds.items()}
         if not self._chain and sum(s > _WORTH_A_THREAD_S for s in self._seconds.values()) > 1:
-            self._run_parallel(program, arrays, deadline, record)
+            kept = {(self.plan.outputs[n].stage, self.plan.outputs[n].tensor) for n in names}
+            self._run_parallel(program, arrays, deadline, record, kept)
         else:
             for step in program:
                 self._run_stage(step, arrays, deadline, record)
@@ -134,31 +135,41 @@ class PipelineSession:
         if record is not None:
             record.append((stage, seconds, dict(results)))
 
-    def _run_parallel(self, program: list, arrays: dict[tuple, Array], deadline: Deadline | None, record: list | None) -> None:
+    def _run_parallel(
+        self, program: list, arrays: dict[tuple, Array], deadline: Deadline | None, record: list | None, kept: set[tuple]
+    ) -> None:
+        """Run each stage as soon as its producers are done; `arrays` ends with those in `kept` alone."""
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_MAX_PARALLEL, thread_name_prefix="mlbridge-stage")
-        shared = deadline if deadline is not None else Deadline()
+        shared = Deadline(None if deadline is None else deadline.remaining_s())  # ours to cancel; the caller's stays the caller's
+        forget = (lambda: None) if deadline is None else deadline.on_cancel(shared.cancel)
         steps = {step[0]: step for step in program}
         waiting = {s: {n for n in self._needs[s] if n in steps} for s in steps}
+        reads = {s: {(e.producer.stage, e.producer.tensor) for f in steps[s][2] for e in f.edges} for s in steps}
         running: dict[Future, str] = {}
         failure: BaseException | None = None
-        while waiting or running:
-            for stage in [s for s, needs in waiting.items() if not needs and failure is None]:
-                del waiting[stage]
-                running[self._pool.submit(self._run_stage, steps[stage], arrays, shared, record)] = stage
-            if not running:
-                break
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                stage = running.pop(future)
-                error = future.exception()
-                if error is not None and failure is None:
-                    failure = error
-                    if deadline is None:
+        try:
+            while waiting or running:
+                for stage in [s for s, needs in waiting.items() if not needs and failure is None]:
+                    del waiting[stage]
+                    running[self._pool.submit(self._run_stage, steps[stage], arrays, shared, record)] = stage
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    stage = running.pop(future)
+                    error = future.exception()
+                    if error is not None and failure is None:
+                        failure = error
                         shared.cancel()  # the others' answers are of no use any more
-                for needs in waiting.values():
-                    needs.discard(stage)
+                    for needs in waiting.values():
+                        needs.discard(stage)
+                    wanted = set().union(kept, *(reads[s] for s in (*waiting, *running.values())))
+                    for key in reads.pop(stage) - wanted:
+                        arrays.pop(key, None)
+        finally:
+            forget()
         if failure is not None:
             raise failure
 
