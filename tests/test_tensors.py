@@ -250,3 +250,11 @@ def test_zero_rows_are_answered_without_the_model():
     feeds, _ = c.feeds(FRAME.iloc[:0])
     out = c.empty(feeds, None)
     assert out["probabilities"].shape == (0, 2)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("target", ["int32", "int64", "uint8"])
+def test_half_precision_numbers_are_judged_without_a_warning(target):
+    assert _one(dtype=target).feeds(np.array([[1, 2]], np.float16))[0]["x"].tolist() == [[1, 2]]
+    with pytest.raises(InputError, match="no exact"):
+        _one(dtype=target).feeds(np.array([[np.inf, 2]], np.float16))

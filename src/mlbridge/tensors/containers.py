@@ -46,7 +46,9 @@ def open_container(x: Any, signature: Signature) -> Opened:
         return Opened("dict", collect_columns(x, signature)) if is_spark_frame(x) else _open_table(x, root)
     if isinstance(x, (list, tuple)) and x and all(isinstance(r, Mapping) for r in x):
         return Opened("records", _open_records(x))
-    arrays = hasattr(x, "__array__") or isinstance(x, (Sequence, int, float, bool)) or root in ("torch", "tensorflow", "scipy", "jax", "jaxlib")
+    arrays = (
+        hasattr(x, "__array__") or isinstance(x, (Sequence, int, float, bool)) or root in ("torch", "tensorflow", "scipy", "jax", "jaxlib")
+    )
     if isinstance(x, str) or not arrays:
         raise InputError(
             f"{type(x).__name__} is not an input a model takes",

@@ -211,6 +211,7 @@ def _to_integer(values: np.ndarray, target: np.dtype, where: str, problems: list
         return values.astype(target)
     low, high = (0, 1) if target.kind == "b" else (int(np.iinfo(target).min), int(np.iinfo(target).max))
     if values.dtype.kind == "f":
+        values = values.astype(np.float64) if values.dtype == np.float16 else values  # float16 ends below the integers' limits
         with np.errstate(invalid="ignore"):
             nan = np.isnan(values)
             # `high + 1` is a power of two and so exact in floating point; `high` itself may not be
