@@ -15,6 +15,7 @@ from typing import Any
 
 from . import plugins
 from .artifact import Artifact, Implementation, Trust, TrustDemand, open_artifact
+from .conversion.kept import cache_key, recall, remember, versions_of
 from .conversion.routes import (
     LIBRARIES,
     Native,
@@ -28,7 +29,7 @@ from .conversion.routes import (
     verify_golden,
     with_samples,
 )
-from .conversion.verification import Report, cache_key, recall, remember, versions_of
+from .conversion.verification import Report
 from .errors import (
     ArtifactError,
     ConversionError,

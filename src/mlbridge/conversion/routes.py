@@ -30,7 +30,8 @@ from ..interfaces import Array, Framework, Runtime, Session
 from ..model import Model, Route
 from ..signature import ROWS, Signature, TensorSpec
 from ..tensors import Coercion, batch_rows
-from .verification import Report, default_tolerance, recall, remember, rows_hold, stack, verify, versions_of
+from .kept import recall, remember, versions_of
+from .verification import Report, default_tolerance, rows_hold, stack, verify
 
 __all__ = [
     "Golden",

@@ -5,11 +5,6 @@ Not here: which rows probe a model (its framework knows) and what to do about a 
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
-import os
-import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import InferenceError, InputError, MlbridgeError
-from ..executor.cache import cache_folder, machine
 from ..interfaces import Array
 from ..signature import Signature, TensorSpec
 from ..tensors import batch_rows
@@ -430,42 +424,3 @@ def _probe_numbers(spec: TensorSpec, real: Array | None, shape: tuple, rng: np.r
     if spec.missing == "allow":
         out = np.where(rng.random(shape) < 0.05, np.nan, out)
     return out.astype(spec.dtype)
-
-
-# ---------------------------------------------------------------- what was verified once
-
-
-def versions_of(names: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of some distributions, with Python's and the processor's names."""
-    out = {"python": platform.python_version(), "machine": platform.machine() or "unknown"}
-    for name in filter(None, names):  # R has no distribution here
-        try:
-            out[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return out
-
-
-def cache_key(artifact: str, versions: Mapping[str, str], *extra: str) -> str:
-    """Return the name under which a verification is kept."""
-    return hashlib.sha256(json.dumps([artifact, dict(versions), dict(machine()), *extra], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def recall(key: str) -> Report | None:
-    """Return a kept report; a damaged one counts as none."""
-    try:
-        return Report.from_dict(json.loads((cache_folder() / "verified" / f"{key}.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def remember(key: str, report: Report) -> None:
-    """Keep a report; a folder that cannot be written is no error."""
-    folder = cache_folder() / "verified"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{key}.{os.getpid()}"
-        temporary.write_text(json.dumps(report.to_dict(), default=str), "utf-8")
-        temporary.replace(folder / f"{key}.json")
-    except OSError:
-        return

@@ -1,20 +1,16 @@
 """The command line: convert, inspect, predict, verify, check, serve, bench, doctor.
 
-Thin: every command calls the library and prints. Exit codes: 0, 2 caller, 65 file, 69 machine, 70 model.
+Rooms: `tables` (files of rows), `findings` (what `doctor` finds). Thin: every command calls the library and prints. Exit codes: 0, 2 caller, 65 file, 69 machine, 70 model.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import json
-import os
 import platform
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +18,10 @@ import click
 
 import mlbridge
 
-from . import errors, plugins
-from .pipeline import Pipeline
+from .. import errors, plugins
+from ..pipeline import Pipeline
+from .findings import findings
+from .tables import CHUNK_ROWS, Writer, chunks, read_table, rows_of, typed
 
 __all__ = ["main"]
 
@@ -38,7 +36,6 @@ _EXITS = (
     (errors.SignatureError, 2),
     (errors.UnsupportedError, 2),
 )
-_CHUNK_ROWS = 65_536
 
 
 def _guarded(command: Callable) -> Callable:
@@ -76,7 +73,7 @@ def _loading(command: Callable) -> Callable:
 def _open(
     source: str, *, trust: str, via: str, device: str, sample: str | None, trusted_types: tuple[str, ...], **more: Any
 ) -> mlbridge.Model:
-    table = _read_table(Path(sample)) if sample else None
+    table = read_table(Path(sample)) if sample else None
     return mlbridge.load(source, trust=trust, via=via, device=device, sample=table, trusted_types=trusted_types, **more)
 
 
@@ -167,7 +164,7 @@ def inspect(source: str, as_json: bool, svg: str | None, html: str | None, **loa
 )
 @click.option("--keep", multiple=True, help="A column of the input to carry through; may be repeated.")
 @click.option("--outputs", multiple=True, help="Only these outputs.")
-@click.option("--chunk", default=_CHUNK_ROWS, show_default=True, help="Rows a step.")
+@click.option("--chunk", default=CHUNK_ROWS, show_default=True, help="Rows a step.")
 @_loading
 @_guarded
 def predict(
@@ -185,18 +182,18 @@ def predict(
 
     path = Path(table)
     with _open(source, **loading) as model:
-        total = _rows_of(path)
+        total = rows_of(path)
         columns = (*Progress.get_default_columns()[:1], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with (
             Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar,
-            _Writer(output) as writer,
+            Writer(output) as writer,
         ):
             task = bar.add_task("predict", total=total)
-            for part in _chunks(path, chunk):
+            for part in chunks(path, chunk):
                 absent = [k for k in keep if k not in part.column_names]
                 if absent:
                     raise errors.InputError(f"--keep: the table has no column {absent[0]!r}", hint=f"it has {', '.join(part.column_names)}")
-                answer = model.predict(_typed(part, model), outputs=list(outputs) or None)
+                answer = model.predict(typed(part, model), outputs=list(outputs) or None)
                 for i, k in enumerate(keep):
                     answer = answer.add_column(i, k, part.column(k))
                 writer.write(answer)
@@ -273,7 +270,7 @@ def serve(
       mlbridge serve churn=a.mlb fraud@2=b.mlb --grpc 127.0.0.1:8001 --http 127.0.0.1:8000
     """
     try:
-        from .server import run
+        from ..server import run
     except ImportError as exc:
         raise plugins.missing(exc) from exc
     if (tls_cert is None) != (tls_key is None):
@@ -361,7 +358,7 @@ def doctor(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows = list(_findings())
+    rows = list(findings())
     if as_json:
         click.echo(json.dumps([dict(zip(("what", "found", "install"), r)) for r in rows]))
         return
@@ -371,194 +368,3 @@ def doctor(as_json: bool) -> None:
     for what, found, hint in rows:
         table.add_row(what, f"[green]{found}[/]" if found else "[yellow]not found[/]", "" if found else hint)
     Console().print(table)
-
-
-_PACKAGES = (
-    "onnx",
-    "onnxruntime",
-    "scikit-learn",
-    "skl2onnx",
-    "skops",
-    "torch",
-    "onnxscript",
-    "tensorflow",
-    "tf2onnx",
-    "keras",
-    "xgboost",
-    "lightgbm",
-    "pyarrow",
-    "rpy2",
-    "py4j",
-    "grpcio",
-    "protobuf",
-    "starlette",
-    "uvicorn",
-    "prometheus-client",
-)
-_MODULES = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client", "grpcio": "grpc", "protobuf": "google"}
-
-
-def _findings() -> Iterator[tuple[str, str, str]]:
-    for name in _PACKAGES:
-        yield name, _version(name), plugins.install_hint(_MODULES.get(name, name))
-    for program, flag, hint in (
-        ("Rscript", "--version", "apt-get install r-base-core"),
-        ("java", "-version", "apt-get install openjdk-17-jre-headless"),
-        ("setpriv", "--version", "apt-get install util-linux"),
-    ):
-        yield program, _program(program, flag), hint
-    yield "the JVM jar", _jar(), "make jvm"
-    try:
-        from . import executor
-
-        for device in executor.list_devices():
-            yield f"device {device.name}", (device.description or device.kind) if device.usable else "", device.remedy
-    except (ImportError, errors.MlbridgeError):
-        yield "devices", "", plugins.install_hint("onnxruntime")
-    yield "cores", str(os.cpu_count()), ""
-
-
-def _version(name: str) -> str:
-    for candidate in (name, f"{name}-cpu", f"{name}-gpu"):
-        try:
-            return importlib.metadata.version(candidate)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
-
-
-def _program(name: str, flag: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        return ""
-    try:
-        done = subprocess.run([path, flag], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return (done.stdout or done.stderr).strip().splitlines()[0] if (done.stdout or done.stderr).strip() else "yes"
-
-
-def _jar() -> str:
-    jars = sorted((Path(__file__).parent / "_jvm").glob("*.jar"))
-    return jars[0].name if jars else ""
-
-
-# ---------------------------------------------------------------- tables
-
-
-def _arrow() -> Any:
-    return plugins.require("pyarrow")
-
-
-def _kind(path: Path) -> str:
-    kinds = {
-        ".csv": "csv",
-        ".parquet": "parquet",
-        ".pq": "parquet",
-        ".arrow": "arrow",
-        ".feather": "arrow",
-        ".ipc": "arrow",
-        ".jsonl": "json",
-        ".ndjson": "json",
-    }
-    if path.suffix.lower() not in kinds:
-        raise errors.InputError(f"{path}: unknown kind of table {path.suffix!r}", hint=f"use one of {', '.join(kinds)}")
-    return kinds[path.suffix.lower()]
-
-
-def _read_table(path: Path) -> Any:
-    pa = _arrow()
-    return pa.concat_tables(list(_chunks(path, _CHUNK_ROWS)), promote_options="default")
-
-
-def _chunks(path: Path, rows: int) -> Iterator[Any]:
-    """Yield a table in parts of at most `rows`."""
-    pa, kind = _arrow(), _kind(path)
-    try:
-        if kind == "csv":
-            from pyarrow import csv
-
-            batches = csv.open_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False))
-        elif kind == "parquet":
-            from pyarrow import parquet
-
-            batches = parquet.ParquetFile(path).iter_batches(batch_size=rows)
-        elif kind == "arrow":
-            with pa.OSFile(str(path)) as f:
-                batches = pa.ipc.open_file(f).read_all().to_batches()
-        else:
-            from pyarrow import json as arrow_json
-
-            batches = arrow_json.read_json(path).to_batches()
-        for batch in batches:
-            for start in range(0, batch.num_rows, rows):
-                yield pa.Table.from_batches([batch.slice(start, rows)])
-    except (pa.ArrowException, OSError) as exc:
-        raise errors.ArtifactError(f"{path}: not a readable {kind} table: {exc}") from exc
-
-
-def _rows_of(path: Path) -> int | None:
-    if _kind(path) == "parquet":
-        from pyarrow import parquet
-
-        return parquet.ParquetFile(path).metadata.num_rows
-    return None
-
-
-def _typed(part: Any, model: mlbridge.Model) -> Any:
-    """Give columns the type their levels have: a CSV does not say whether 1 is text."""
-    pa = _arrow()
-    for column in model.signature.columns:
-        if column.name in part.column_names and column.level_type == "string":
-            i, values = part.column_names.index(column.name), part.column(column.name)
-            if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type) or pa.types.is_null(values.type):
-                part = part.set_column(i, column.name, values.cast(pa.string()))
-    return part
-
-
-class _Writer:
-    """Writes answers chunk by chunk; a file appears under its name only when whole."""
-
-    def __init__(self, target: str | None) -> None:
-        self._target = Path(target) if target else None
-        self._kind = _kind(self._target) if self._target else "csv"
-        self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}") if self._target else None
-        self._sink: Any = None
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def write(self, table: Any) -> None:
-        pa = _arrow()
-        if self._sink is None:
-            out = str(self._temporary) if self._temporary else pa.PythonFile(sys.stdout.buffer, mode="w")
-            if self._kind == "csv":
-                from pyarrow import csv
-
-                self._sink = csv.CSVWriter(out, table.schema)
-            elif self._kind == "parquet":
-                from pyarrow import parquet
-
-                self._sink = parquet.ParquetWriter(out, table.schema)
-            elif self._kind == "arrow":
-                self._sink = pa.ipc.new_file(out, table.schema)
-            else:
-                self._sink = open(out, "w", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        if self._kind == "json":
-            for row in table.to_pylist():
-                self._sink.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-        else:
-            self._sink.write_table(table) if self._kind != "csv" else self._sink.write(table)
-
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        if self._sink is not None:
-            self._sink.close()
-        if self._temporary is not None and self._temporary.exists():
-            if kind is None and self._target is not None:
-                self._temporary.replace(self._target)
-            else:
-                self._temporary.unlink()
-
-
-if __name__ == "__main__":
-    main()

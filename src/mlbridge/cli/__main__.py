@@ -1,0 +1,5 @@
+"""`python -m mlbridge.cli`."""
+
+from . import main
+
+main()
