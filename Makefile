@@ -13,10 +13,10 @@ help: ## explain the targets
 .venv/.python-ready: pyproject.toml constraints.txt tools/setup.sh
 	@bash tools/setup.sh python
 
-.venv/.system-ready: tools/setup.sh
+.venv/.system-ready: .venv/.python-ready
 	@bash tools/setup.sh system
 
-setup: .venv/.python-ready .venv/.system-ready ## make .venv with everything the tests need; R, Java and Maven by apt
+setup: .venv/.system-ready ## make .venv with everything the tests need; R, Java and Maven by apt
 	@bash tools/setup.sh bindings
 
 demo: .venv/.python-ready ## the main job on real credit data: train, convert, verify, save, chain, score (no R, no JVM)
