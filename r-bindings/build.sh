@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Makes the source package r-bindings/dist/mlbridge_*.tar.gz: copies the worker's R files in, documents, builds.
+# `--documents` stops before building: run it after a change of roxygen comments, and commit NAMESPACE and man/.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+for part in answers frame_of frames infer; do cp "../src/mlbridge/_r/$part.R" "R/shared-$part.R"; done
+Rscript -e 'roxygen2::roxygenise(load_code = "source")'
+[ "${1:-}" = --documents ] && exit 0
+mkdir -p dist
+cd dist
+rm -f mlbridge_*.tar.gz
+R CMD build ..

@@ -1,0 +1,4 @@
+library(testthat)
+library(mlbridge)
+
+test_check("mlbridge")
