@@ -12,6 +12,7 @@ import numpy as np
 
 from ..artifact import open_artifact
 from ..conversion.graph import Graph
+from ..conversion.inlining import inline
 from ..conversion.verification import Report, default_tolerance, signature_probes, stack, verify
 from ..errors import ConversionError, MlbridgeError
 from ..model import Model, Route
@@ -117,7 +118,7 @@ def _fused_model(plan: Plan, stages: Mapping[str, Model], group: Sequence[str]) 
     for s in plan.order:
         if s in inside:
             fed = {f.spec.name: _emit_feed(graph, f, values) for f in plan.feeds[s]}
-            values |= {(s, k): v for k, v in _inline(graph, stages[s], s, fed).items()}
+            values |= {(s, k): v for k, v in inline(graph, _proto(stages[s]), f"{s}/", fed).items()}
     for key, output in names.items():
         graph.output(output, values[key])
     onnx = runtime("onnx")
@@ -162,43 +163,6 @@ def _emit_feed(graph: Graph, feed: Feed, values: Mapping[tuple, str]) -> str:
     return packed if order == sorted(order) else graph.add("Gather", packed, graph.const(np.argsort(order), "int64"), axis=1)
 
 
-def _inline(graph: Graph, model: Model, stage: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Copy a stage's graph into ours under a prefix; returns its outputs' value names."""
-    from onnx import compose, inliner, version_converter
-
-    proto = _proto(model)
-    if proto.functions:
-        proto = inliner.inline_local_functions(proto)
-    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), graph.opsets[""])
-    if version < graph.opsets[""]:
-        proto = version_converter.convert_version(proto, graph.opsets[""])
-    elif version > graph.opsets[""]:
-        raise ConversionError(f"stage {stage!r} has opset {version}; fusing writes {graph.opsets['']}")
-    for o in proto.opset_import:
-        if o.domain not in ("", "ai.onnx"):
-            graph.opsets[o.domain] = max(graph.opsets.get(o.domain, 0), o.version)
-    prefix = f"{stage}/"
-    proto = compose.add_prefix(proto, prefix)
-    renamed = {prefix + k: v for k, v in given.items()}
-    for node in proto.graph.node:
-        _rename(node, renamed)
-    graph.nodes.extend(proto.graph.node)
-    graph.initializers.extend(i for i in proto.graph.initializer if i.name not in renamed)
-    if proto.graph.sparse_initializer:
-        raise ConversionError(f"stage {stage!r} has sparse initializers, which do not fuse")
-    return {o.name.removeprefix(prefix): renamed.get(o.name, o.name) for o in proto.graph.output}
-
-
-def _rename(node: Any, renamed: Mapping[str, str]) -> None:
-    for i, name in enumerate(node.input):
-        if name in renamed:
-            node.input[i] = renamed[name]
-    for attribute in node.attribute:
-        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            for n in inner.node:
-                _rename(n, renamed)
-
-
 def _proto(model: Model) -> Any:
     import onnx
 
@@ -215,11 +179,20 @@ def _verified(pipeline: Pipeline, fused: PipelineSession, sample: Any) -> Report
     feeds = [pipeline._coercion.feeds(sample)[0]] if sample is not None else []
     if pipeline.samples is not None:
         feeds.append(pipeline.samples[0])
-    for stage in pipeline.stages.values():  # a first stage's golden rows are the pipeline's, where the names agree
-        if stage.samples is not None and [s.name for s in stage.signature.inputs] == [s.name for s in signature.inputs]:
+    for name, stage in pipeline.stages.items():  # a first stage's golden rows are the pipeline's, where it reads just these
+        if stage.samples is not None and _reads_inputs(pipeline.plan, name):
             feeds.append(stage.samples[0])
     base = stack(feeds) if signature.batched else (feeds[0] if feeds else {})
     rows = stack([f for f in (base, signature_probes(signature, base, seed=0)) if f]) if signature.batched else base
     if not rows:
         return Report(False, 0, default_tolerance(signature), against="nothing")
     return verify(pipeline._session.run, fused.run, signature, rows, against="unfused pipeline")
+
+
+def _reads_inputs(plan: Plan, stage: str) -> bool:
+    """Whether a stage's inputs are the pipeline's own, under their names and as they are."""
+    given = {s.name: s for s in plan.signature.inputs}
+    read = {f.spec.name: f.edges[0] for f in plan.feeds[stage] if not f.places}
+    return read.keys() == given.keys() and all(
+        e.producer == (None, name, None) and not e.steps and e.consumer.tensor == name for name, e in read.items()
+    )
