@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-for part in answers frame_of frames infer; do cp "../src/mlbridge/_r/$part.R" "R/shared-$part.R"; done
+for part in answers frame_of frames; do cp "../src/mlbridge/_r/$part.R" "R/shared-$part.R"; done
 Rscript -e 'roxygen2::roxygenise(load_code = "source")'
 [ "${1:-}" = --documents ] && exit 0
 mkdir -p dist
