@@ -268,7 +268,7 @@ def test_stages_side_by_side_free_what_nobody_reads_any_more():
         session, x = p._session, {"x": np.ones(2)}
         assert p.predict(np.ones(2))["x"].tolist() == [6.0, 6.0]
         arrays = {(None, "x"): x["x"]}
-        session._run_parallel(session._compile(("x",)), arrays, None, None, {("join", "x")})
+        session._run_parallel(session._compile(("x",)), arrays, None, None)
         assert set(arrays) == {("join", "x")}
     for m in stages.values():
         m.close()

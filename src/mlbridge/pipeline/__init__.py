@@ -11,4 +11,4 @@ from .ready import cast, mean, select, vote, weighted
 
 __all__ = ["Pipeline", "PipelineRuntime", "cast", "mean", "select", "vote", "weighted"]
 
-Model.__rshift__ = chain  # type: ignore[attr-defined]  # a Model knows no pipelines; composing hands itself over
+Model.__rshift__ = chain  # type: ignore[attr-defined,operator]  # a Model knows no pipelines; composing hands itself over

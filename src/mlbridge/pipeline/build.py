@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -192,7 +193,8 @@ class _Builder:
 
     def _packed(self, spec: TensorSpec, ends: list[Endpoint]) -> Feed:
         names = [c.name for c in spec.columns]
-        edges, places, filled = [], [], set()
+        edges, places = [], []
+        filled: set[int] = set()
         for end in ends:
             want = self._unfilled(end)
             index = tuple(names.index(c.name) for c in want.columns)
@@ -292,7 +294,7 @@ class _Builder:
         return replace(self._resolved(end.stage, spec), name=name, missing=missing)
 
     def _resolved(self, stage: str | None, spec: TensorSpec) -> TensorSpec:
-        dims = []
+        dims: list[int | str | None] = []
         for d in spec.shape:
             if not isinstance(d, str):
                 dims.append(d)
@@ -318,7 +320,7 @@ def _strictest(specs: list[TensorSpec]) -> TensorSpec:
         return (kind is not None and kind.kind == "f", kind.itemsize if kind is not None else 0, len(spec.columns))
 
     base = max(specs, key=width)
-    missing = "refuse" if any(s.missing == "refuse" for s in specs) else "allow"
+    missing: Literal["refuse", "allow"] = "refuse" if any(s.missing == "refuse" for s in specs) else "allow"
     refused = {c.name for s in specs for c in s.columns if c.categories is not None and c.unknown == "refuse"}
     columns = tuple(replace(c, unknown="refuse") if c.name in refused and c.categories is not None else c for c in base.columns)
     return replace(base, missing=missing, columns=columns)

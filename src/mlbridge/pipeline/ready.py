@@ -63,7 +63,9 @@ def cast(dtype: str, *, width: int | None = None, columns: Sequence[str] = (), s
     return _model(graph, f"cast_{dtype}")
 
 
-def weighted(weights: Sequence[float], *, width: int | None = None, columns: Sequence[str] = (), classes: Sequence[object] = ()) -> Model:
+def weighted(
+    weights: Sequence[float], *, width: int | None = None, columns: Sequence[str] = (), classes: Sequence[str | int] = ()
+) -> Model:
     """Make a stage that averages several numeric answers with fixed weights.
 
     Parameters
@@ -93,7 +95,7 @@ def weighted(weights: Sequence[float], *, width: int | None = None, columns: Seq
     from ..signature import classifier_outputs, prediction_spec
 
     outputs = classifier_outputs(classes) if classes else (prediction_spec(size, columns=columns),)
-    graph = Graph(Signature([TensorSpec(n, "float64", shape) for n in names], outputs))
+    graph = Graph(Signature(tuple(TensorSpec(n, "float64", shape) for n in names), outputs))
     total = None
     for name, w in zip(names, share):
         part = graph.add("Mul", name, graph.const(w))
@@ -114,7 +116,7 @@ def mean(n: int, **keywords) -> Model:
     return made
 
 
-def vote(n: int, classes: Sequence[object]) -> Model:
+def vote(n: int, classes: Sequence[str | int]) -> Model:
     """Make a stage that takes the label most of `n` classifiers give; the first class wins ties.
 
     Parameters
@@ -129,8 +131,10 @@ def vote(n: int, classes: Sequence[object]) -> Model:
     label, shares = classifier_outputs(classes)
     names = _input_names(n)
     graph = Graph(
-        Signature([TensorSpec(x, "int32", (ROWS,), (Column(f"label_{x}", categories=tuple(classes)),)) for x in names], (label, shares))
-    )  # type: ignore[arg-type]
+        Signature(
+            tuple(TensorSpec(x, "int32", (ROWS,), (Column(f"label_{x}", categories=tuple(classes)),)) for x in names), (label, shares)
+        )
+    )
     codes = graph.const(np.arange(len(classes)), "int32")
     total = None
     for name in names:
@@ -143,7 +147,7 @@ def vote(n: int, classes: Sequence[object]) -> Model:
     return _model(graph, "vote")
 
 
-def select(levels: Sequence[object], *, width: int | None = None, columns: Sequence[str] = ()) -> Model:
+def select(levels: Sequence[str | int], *, width: int | None = None, columns: Sequence[str] = ()) -> Model:
     """Make a stage that takes each row's answer from one of several models, by a categorical column.
 
     Parameters
@@ -166,7 +170,7 @@ def select(levels: Sequence[object], *, width: int | None = None, columns: Seque
     by = TensorSpec("by", "int32", (ROWS,), (Column("by", categories=tuple(levels)),))  # type: ignore[arg-type]
     graph = Graph(
         Signature(
-            [by, *(TensorSpec(n, "float64", shape, missing="allow") for n in names)],
+            (by, *(TensorSpec(n, "float64", shape, missing="allow") for n in names)),
             (prediction_spec(size, columns=columns, missing="allow"),),
         )
     )

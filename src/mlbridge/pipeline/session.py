@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,32 @@ from ..errors import ClosedError, InferenceError, MlbridgeError
 from ..interfaces import UNBOUNDED, Array, Deadline
 from ..model import Model
 from .build import Feed, Plan
+from .graph import Endpoint
+from .steps import Step
 
 __all__ = ["PipelineSession"]
 
 _WORTH_A_THREAD_S = 300e-6  # below this a hand-over between threads costs more than it saves
 _MAX_PARALLEL = 8
+
+
+class _Step(NamedTuple):
+    """One stage of a program."""
+
+    stage: str
+    model: Model
+    feeds: tuple[tuple[str, tuple, tuple[Step, ...], Feed | None], ...]  # input, array, conversions; or a feed of several
+    asked: list[str] | None  # only these outputs
+    places: Mapping[str, tuple]  # output -> key of its array
+    free: tuple[tuple, ...]  # arrays nobody reads afterwards
+    foreign: bool  # its answers' shapes are checked: the next stage would blame itself
+
+
+class _Program(NamedTuple):
+    """What certain outputs of a pipeline need, and where they are found: output, array, column."""
+
+    steps: tuple[_Step, ...]
+    answers: tuple[tuple[str, tuple, int | None], ...]
 
 
 class PipelineSession:
@@ -43,7 +64,8 @@ class PipelineSession:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._needs = {s: {e.producer.stage for f in plan.feeds[s] for e in f.edges if e.producer.stage is not None} for s in plan.order}
-        self._programs: dict[tuple[str, ...], list] = {}
+        self._names = tuple(o.name for o in plan.signature.outputs)
+        self._programs: dict[tuple[str, ...], _Program] = {}
         self._direct = _direct(plan, stages)
         self._chain = all(len(self._needs[s]) <= 1 for s in plan.order) and all(len(plan.readers(s)) <= 1 for s in plan.order)
 
@@ -67,30 +89,24 @@ class PipelineSession:
         """As `run`; append (stage, seconds, outputs) to `record`."""
         if self._closed:
             raise ClosedError("the pipeline is closed")
-        names = tuple(outputs) if outputs is not None else tuple(self.signature.outputs[i].name for i in range(len(self.signature.outputs)))
+        names = self._names if outputs is None else tuple(outputs)
         program = self._programs.get(names) or self._compile(names)
         arrays: dict[tuple, Array] = {(None, k): v for k, v in feeds.items()}
         if not self._chain and sum(s > _WORTH_A_THREAD_S for s in self._seconds.values()) > 1:
-            kept = {(self.plan.outputs[n].stage, self.plan.outputs[n].tensor) for n in names}
-            self._run_parallel(program, arrays, deadline, record, kept)
+            self._run_parallel(program, arrays, deadline, record)
+        elif self._chain and record is None:
+            _run_line(program.steps, arrays, deadline)
         else:
-            for step in program:
+            for step in program.steps:
                 self._run_stage(step, arrays, deadline, record)
-                for key in step[4]:
+                for key in step.free:
                     del arrays[key]
-        ends = self.plan.outputs
-        out = {}
-        for n in names:
-            value = arrays[(ends[n].stage, ends[n].tensor)]
-            if ends[n].column is not None:
-                index = [c.name for c in self.stages[ends[n].stage].signature.output(ends[n].tensor).columns].index(ends[n].column)
-                value = np.ascontiguousarray(value[:, index : index + 1]) if value.ndim == 2 else value
-            out[n] = value
-        return out
+        return {name: arrays[key] if column is None else _picked(arrays[key], column) for name, key, column in program.answers}
 
-    def _compile(self, names: tuple[str, ...]) -> list:
-        """For these outputs: per stage its feeds, the outputs it must give, and the arrays nobody reads afterwards."""
-        kept = {(self.plan.outputs[n].stage, self.plan.outputs[n].tensor) for n in names}
+    def _compile(self, names: tuple[str, ...]) -> _Program:
+        """Work out once what these outputs need: all that a call can do without looking at the plan."""
+        ends = {n: self.plan.outputs[n] for n in names}
+        kept = {(e.stage, e.tensor) for e in ends.values()}
         wanted: dict[str, set[str]] = {}
         for stage, tensor in kept:
             wanted.setdefault(stage, set()).add(tensor)  # type: ignore[arg-type]
@@ -100,53 +116,56 @@ class PipelineSession:
                     for e in feed.edges:
                         if e.producer.stage is not None:
                             wanted.setdefault(e.producer.stage, set()).add(e.producer.tensor)
-        program, used = [], [s for s in self.plan.order if s in wanted]
-        last = {(e.producer.stage, e.producer.tensor): s for s in used for f in self.plan.feeds[s] for e in f.edges}
+        used = [s for s in self.plan.order if s in wanted]
+        last = {key: s for s in used for key in self._reads(s)}
+        steps = []
         for stage in used:
-            free = tuple(k for k, s in last.items() if s == stage and k not in kept)
             model = self.stages[stage]
-            outs = [o.name for o in model.signature.outputs if o.name in wanted[stage]]
-            asked = None if len(outs) == len(model.signature.outputs) else outs
-            program.append((stage, model, self.plan.feeds[stage], asked, free))
-        self._programs[names] = program
+            every = [o.name for o in model.signature.outputs]
+            some = [n for n in every if n in wanted[stage]]
+            free = tuple(k for k, s in last.items() if s == stage and k not in kept)
+            feeds = tuple(_compiled_feed(f) for f in self.plan.feeds[stage])
+            places = {n: (stage, n) for n in every}
+            foreign = model.route.runtime not in ("onnx", "pipeline")
+            steps.append(_Step(stage, model, feeds, None if some == every else some, places, free, foreign))
+        answers = tuple((n, (e.stage, e.tensor), self._column(e)) for n, e in ends.items())
+        program = self._programs[names] = _Program(tuple(steps), answers)
         return program
 
-    def _run_stage(self, step: tuple, arrays: dict[tuple, Array], deadline: Deadline | None, record: list | None) -> None:
-        stage, model, feeds, asked, _ = step
-        if deadline is not None:
-            deadline.check()
+    def _reads(self, stage: str) -> set[tuple]:
+        return {(e.producer.stage, e.producer.tensor) for f in self.plan.feeds[stage] for e in f.edges}
+
+    def _column(self, end: Endpoint) -> int | None:
+        if end.column is None:
+            return None
+        spec = self.stages[end.stage].signature.output(end.tensor)  # type: ignore[index]
+        return [c.name for c in spec.columns].index(end.column)
+
+    def _run_stage(self, step: _Step, arrays: dict[tuple, Array], deadline: Deadline | None, record: list | None) -> None:
+        """Run one stage and learn what it takes, which decides whether threads pay."""
         began = time.perf_counter()
         try:
-            given = {f.spec.name: _assemble(f, arrays) for f in feeds}
-            results = model._run(given, outputs=asked, deadline=deadline)
-            if model.route.runtime != "onnx":
-                _check_shapes(model, results, given)
+            results = _ask(step, arrays, deadline)
         except MlbridgeError as exc:
-            if exc.args and not getattr(exc, "stage", None):
-                exc.args = (f"stage {stage!r}: {exc.message}", *exc.args[1:])
-                exc.stage = stage  # type: ignore[attr-defined]
+            _name(step, exc)
             raise
         except Exception as exc:
-            raise InferenceError(f"stage {stage!r}: the model failed: {type(exc).__name__}: {exc}", runtime=model.route.runtime) from exc
+            raise _failure(step, exc) from exc
         seconds = time.perf_counter() - began
-        self._seconds[stage] += 0.2 * (seconds - self._seconds[stage])
-        for name, value in results.items():
-            arrays[(stage, name)] = value
+        self._seconds[step.stage] += 0.2 * (seconds - self._seconds[step.stage])
         if record is not None:
-            record.append((stage, seconds, dict(results)))
+            record.append((step.stage, seconds, dict(results)))
 
-    def _run_parallel(
-        self, program: list, arrays: dict[tuple, Array], deadline: Deadline | None, record: list | None, kept: set[tuple]
-    ) -> None:
-        """Run each stage as soon as its producers are done; `arrays` ends with those in `kept` alone."""
+    def _run_parallel(self, program: _Program, arrays: dict[tuple, Array], deadline: Deadline | None, record: list | None) -> None:
+        """Run each stage as soon as its producers are done; `arrays` ends with what is answered alone."""
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_MAX_PARALLEL, thread_name_prefix="mlbridge-stage")
         shared = Deadline(None if deadline is None else deadline.remaining_s())  # ours to cancel; the caller's stays the caller's
         forget = (lambda: None) if deadline is None else deadline.on_cancel(shared.cancel)
-        steps = {step[0]: step for step in program}
+        steps, kept = {step.stage: step for step in program.steps}, {key for _, key, _ in program.answers}
         waiting = {s: {n for n in self._needs[s] if n in steps} for s in steps}
-        reads = {s: {(e.producer.stage, e.producer.tensor) for f in steps[s][2] for e in f.edges} for s in steps}
+        reads = {s: self._reads(s) for s in steps}
         running: dict[Future, str] = {}
         failure: BaseException | None = None
         try:
@@ -199,11 +218,64 @@ def _direct(plan: Plan, stages: Mapping[str, Model]) -> Model | None:
     return stages[name] if straight and same else None
 
 
-def _assemble(feed: Feed, arrays: Mapping[tuple, Array]) -> Array:
-    if not feed.places:
-        edge = feed.edges[0]
-        value = arrays[(edge.producer.stage, edge.producer.tensor)]
-        return edge(value) if edge.steps else value
+def _run_line(steps: tuple[_Step, ...], arrays: dict[tuple, Array], deadline: Deadline | None) -> None:
+    """Run stages of which at most one is ready at a time, with nothing around them: small models take microseconds."""
+    step = steps[0]
+    try:
+        for step in steps:
+            _ask(step, arrays, deadline)
+            for key in step.free:
+                del arrays[key]
+    except MlbridgeError as exc:
+        _name(step, exc)
+        raise
+    except Exception as exc:
+        raise _failure(step, exc) from exc
+
+
+def _ask(step: _Step, arrays: dict[tuple, Array], deadline: Deadline | None) -> dict[str, Array]:
+    """Make a stage's inputs, run it, and put its answers among the arrays."""
+    _, model, feeds, asked, places, _, foreign = step
+    if deadline is not None:
+        deadline.check()
+    given = {}
+    for name, key, steps, packed in feeds:
+        if packed is not None:
+            given[name] = _packed(packed, arrays)
+            continue
+        value = arrays[key]
+        for convert in steps:
+            value = convert(value)
+        given[name] = value
+    results = model._run(given, outputs=asked, deadline=deadline)
+    if foreign:
+        _check_shapes(model, results, given)
+    for name, value in results.items():
+        arrays[places[name]] = value
+    return results
+
+
+def _name(step: _Step, exc: MlbridgeError) -> None:
+    """Put the stage's name before the message; an inner pipeline's stage keeps the blame."""
+    if exc.args and not getattr(exc, "stage", None):
+        exc.args = (f"stage {step.stage!r}: {exc.message}", *exc.args[1:])
+        exc.stage = step.stage  # type: ignore[attr-defined]
+
+
+def _failure(step: _Step, exc: Exception) -> InferenceError:
+    return InferenceError(f"stage {step.stage!r}: the model failed: {type(exc).__name__}: {exc}", runtime=step.model.route.runtime)
+
+
+def _compiled_feed(feed: Feed) -> tuple[str, tuple, tuple[Step, ...], Feed | None]:
+    first = feed.edges[0].producer
+    return feed.spec.name, (first.stage, first.tensor), feed.edges[0].steps, feed if feed.places else None
+
+
+def _picked(value: Array, column: int) -> Array:
+    return np.ascontiguousarray(value[:, column : column + 1]) if value.ndim == 2 else value
+
+
+def _packed(feed: Feed, arrays: Mapping[tuple, Array]) -> Array:
     parts = [np.asarray(e(arrays[(e.producer.stage, e.producer.tensor)])) for e in feed.edges]
     out = np.empty((parts[0].shape[0], len(feed.spec.columns)), object if feed.spec.dtype == "string" else feed.spec.dtype)
     for part, places in zip(parts, feed.places):

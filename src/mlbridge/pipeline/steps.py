@@ -15,6 +15,9 @@ from ..tensors import coerce
 __all__ = ["Cast", "Columns", "Recode", "Refuse", "Reshape", "Step"]
 
 
+_SMALL = 8192  # values up to which a dot product is the quickest search for NaN
+
+
 class Step:
     """One inserted conversion. `text` shows it; `__call__` runs it; `emit` writes it into a Graph."""
 
@@ -124,7 +127,9 @@ class Refuse(Step):
         return "refuses missing"
 
     def __call__(self, values: Array) -> Array:
-        if np.isnan(values).any():
+        # infinities square to infinity; large blocks would start BLAS' threads
+        square = np.vdot(values, values) if values.size < _SMALL else np.minimum.reduce(values, axis=None)
+        if square != square:
             problem = f"{self.consumer}: the stage before it gave a missing value, which it refuses"
             raise InputError(problem, problems=[problem])
         return values
