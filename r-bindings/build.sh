@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 for part in answers frame_of frames; do cp "../src/mlbridge/_r/$part.R" "R/shared-$part.R"; done
+twice=$(grep -hoE '^[.[:alnum:]_]+ <- ' R/*.R | sort | uniq -d)  # the copied files share one namespace with ours
+[ -z "$twice" ] || { echo "defined in two files of R/: $twice" >&2; exit 1; }
 Rscript -e 'roxygen2::roxygenise(load_code = "source")'
 [ "${1:-}" = --documents ] && exit 0
 mkdir -p dist

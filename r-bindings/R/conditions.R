@@ -2,7 +2,7 @@
 # mlbridge_<code> and mlbridge_error, so that `tryCatch(mlbridge_error = )` catches all and nothing else.
 
 # Which status code Python's classes carry, and so which condition their errors become here.
-.codes <- c(InputError = "invalid_argument", SignatureError = "invalid_argument", ArtifactError = "data_loss",
+.status_codes <- c(InputError = "invalid_argument", SignatureError = "invalid_argument", ArtifactError = "data_loss",
   UntrustedArtifactError = "permission_denied", ConversionError = "unimplemented", UnsupportedError = "unimplemented",
   NotFoundError = "not_found", AccessError = "permission_denied", UnavailableError = "unavailable",
   MissingDependencyError = "unavailable", InferenceError = "internal", BridgeError = "unavailable",
@@ -30,7 +30,7 @@
 NULL
 
 # Raises the condition of one of Python's error classes.
-mlb_stop <- function(class_name, message, hint = NULL, problems = message, code = .codes[[class_name]]) {
+mlb_stop <- function(class_name, message, hint = NULL, problems = message, code = .status_codes[[class_name]]) {
   text <- if (length(hint) && nzchar(hint)) paste0(message, "\n  hint: ", hint) else message
   stop(structure(class = c(paste0("mlbridge_", tolower(code)), "mlbridge_error", "error", "condition"),
     list(message = text, call = NULL, code = toupper(code), class_name = class_name, hint = hint, problems = problems)))

@@ -10,7 +10,7 @@ answer_feeds <- function(held, feeds, wanted = held$layout$out.name) {
   layout <- held$layout
   places <- match(wanted, layout$out.name)
   if (anyNA(places)) mlb_stop("InputError", paste("there is no output", wanted[is.na(places)][1]))
-  newdata <- newdata_of(feeds, layout, held$classes)
+  newdata <- newdata_of(feeds[layout$in.name], layout, held$classes)
   if (identical(nrow(newdata), 0L)) return(stats::setNames(lapply(places, function(i) .no_rows(layout, i)), wanted))
   labels <- Filter(length, c(layout$out.levels, layout$out.columns[layout$out.name == "probabilities"]))
   answer <- .ask_model(held$model, newdata, wanted, held$options, if (length(labels)) labels[[1]])

@@ -5,15 +5,15 @@
 
 .prediction <- function(columns = NULL, name = "prediction", dtype = "float64") {
   if (is.null(columns)) return(list(.spec(name, dtype, list("rows"))))
-  list(.spec(name, dtype, list("rows", length(columns)), lapply(columns, .column)))
+  list(.spec(name, dtype, list("rows", length(columns)), lapply(columns, .new_column)))
 }
 
 # The label's classes are text, or whole numbers, or FALSE and TRUE; the columns of probabilities are those as text.
 .classifier <- function(classes, outputs = c("label", "probabilities")) {
   classes <- if (is.character(classes)) .level_values(classes) else classes
-  text <- if (is.logical(classes)) tolower(classes) else .level_texts(.column("label", classes))
-  both <- list(label = .spec("label", "int32", list("rows"), list(.column("label", classes))),
-    probabilities = .spec("probabilities", "float64", list("rows", length(classes)), lapply(text, .column)))
+  text <- if (is.logical(classes)) tolower(classes) else .level_texts(.new_column("label", classes))
+  both <- list(label = .spec("label", "int32", list("rows"), list(.new_column("label", classes))),
+    probabilities = .spec("probabilities", "float64", list("rows", length(classes)), lapply(text, .new_column)))
   unname(both[outputs])
 }
 

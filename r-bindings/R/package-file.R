@@ -55,19 +55,20 @@
   con <- file(target, "wb")
   on.exit(close(con))
   u16 <- function(v) writeBin(as.integer(v), raw(), size = 2L, endian = "little")
+  u32 <- function(v) writeBin(as.integer(v), raw(), size = 4L, endian = "little")
   at <- 0
   directory <- raw()
   for (i in seq_along(names)) {
     data <- readBin(file.path(tree, names[i]), "raw", sizes[i])
     name <- charToRaw(enc2utf8(names[i]))
     # flag 2048: names are UTF-8; method 0: stored; a date of 1980, so that equal trees make equal files
-    common <- c(u16(c(20, 2048, 0, 0, 33)), .crc32(data), .u32(c(sizes[i], sizes[i])), u16(c(length(name), 0)))
-    writeBin(c(.u32(0x04034b50), common, name), con)
+    common <- c(u16(c(20, 2048, 0, 0, 33)), .crc32(data), u32(c(sizes[i], sizes[i])), u16(c(length(name), 0)))
+    writeBin(c(u32(0x04034b50), common, name), con)
     writeBin(data, con)
-    directory <- c(directory, .u32(0x02014b50), u16(20), common, u16(c(0, 0, 0)), .u32(c(0, at)), name)
+    directory <- c(directory, u32(0x02014b50), u16(20), common, u16(c(0, 0, 0)), u32(c(0, at)), name)
     at <- at + 30 + length(name) + sizes[i]
   }
-  writeBin(c(directory, .u32(0x06054b50), u16(c(0, 0, length(names), length(names))), .u32(c(length(directory), at)), u16(0)), con)
+  writeBin(c(directory, u32(0x06054b50), u16(c(0, 0, length(names), length(names))), u32(c(length(directory), at)), u16(0)), con)
   target
 }
 

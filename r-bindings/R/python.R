@@ -26,7 +26,7 @@
   for (text in said$warnings) warning(text, call. = FALSE)
   if (!is.null(said$error)) {
     e <- said$error
-    mlb_stop(e$class, e$message, e$hint, unlist(e$problems), code = if (is.null(e$code)) .codes[[e$class]] else e$code)
+    mlb_stop(e$class, e$message, e$hint, unlist(e$problems), code = if (is.null(e$code)) .status_codes[[e$class]] else e$code)
   }
   said
 }
@@ -50,7 +50,7 @@
   answer <- .ask_python("run_model", number, rawConnectionValue(con), .json(outputs = as.list(wanted), timeout_s = timeout_s))
   back <- rawConnection(answer, "rb")
   on.exit(close(back), add = TRUE)
-  values <- lapply(read_frame(back)$tensors, `[[`, "value")
+  values <- read_frame(back)$tensors
   for (v in values) if (inherits(v, "error")) mlb_stop("InferenceError", conditionMessage(v))
   values[wanted]
 }

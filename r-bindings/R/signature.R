@@ -1,7 +1,7 @@
 # What a model takes and gives: the signature, its JSON form, how it prints. The object is that JSON as nested lists,
 # so that there is one form to know. How one is found for a fitted model is in infer.R.
 
-.column <- function(name, categories = NULL, ordered = FALSE, unit = NULL) {
+.new_column <- function(name, categories = NULL, ordered = FALSE, unit = NULL) {
   column <- list(name = name)
   if (!is.null(categories)) column$categories <- as.list(unname(categories))
   if (ordered) column$ordered <- TRUE
@@ -87,7 +87,8 @@ print.mlb_signature <- function(x, ...) {
   head <- paste0(spec$name, ": ", spec$dtype, "[", paste(dims, collapse = ", "), "]", if (identical(spec$missing, "allow")) ", may be missing")
   columns <- vapply(spec$columns, .format_column, "")
   if (length(columns) > 12L) columns <- c(columns[1:12], paste("and", length(columns) - 12L, "more"))
-  c(head, paste0("  ", columns[nzchar(columns)]))
+  columns <- columns[nzchar(columns)]
+  c(head, if (length(columns)) paste0("  ", columns))
 }
 
 .format_column <- function(column) {
@@ -121,7 +122,7 @@ print.mlb_signature <- function(x, ...) {
 .layout <- function(signature) {
   columns <- unlist(lapply(signature$inputs, `[[`, "columns"), recursive = FALSE)
   specs <- rep(signature$inputs, vapply(signature$inputs, function(s) length(s$columns), 0L))
-  text <- function(things, f) vapply(things, f, "")
+  text <- function(things, f, ...) vapply(things, f, "", ...)
   kind <- function(column, spec) {
     levels <- .levels_of(column)
     if (is.null(levels)) return(if (spec$dtype == "string") "text" else "number")
