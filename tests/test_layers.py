@@ -11,11 +11,11 @@ ROOT = Path(__file__).parent.parent / "src" / "mlbridge"
 RANKS = [
     {"errors"},
     {"signature"},
-    {"artifact"},
+    {"artifact", "progress"},
     {"interfaces", "tensors"},
     {"frames"},
     {"executor", "workers"},
-    {"package", "plugins"},
+    {"package", "plugins", "chunks"},
     {"model"},
     {"conversion"},
     {"pipeline"},

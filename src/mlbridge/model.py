@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .artifact import Implementation
+from .chunks import chunk_rows, run_in_chunks
 from .errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, MlbridgeError, UnsupportedError
 from .interfaces import UNBOUNDED, Array, Deadline, Placed, Runtime, Session, Tunable
 from .package import limit_samples, write_package
@@ -119,7 +120,31 @@ def _column_text(column: Any) -> str:
 class Model:
     """A model ready to use: predict, run, check, save, describe, tune, close.
 
-    Made by `mlbridge.wrap`, `mlbridge.load` and `mlbridge.convert`, not by hand. Threads may share it.
+    Made by `mlbridge.wrap`, `mlbridge.load` and `mlbridge.convert`; by hand only over a session of one's own. Threads may
+    share it.
+
+    Parameters
+    ----------
+    session : Session
+        What runs the model; closed with it.
+    runtime : Runtime, optional
+        The runtime that made the session; needed to save it.
+    route : Route, optional
+        The implementation chosen, and why.
+    report : Report, optional
+        The verification, where one was made.
+    samples : tuple of two dicts, optional
+        Golden inputs and outputs, as `run` speaks them.
+    name : str, default='model'
+        For messages and for packages.
+    native : callable, optional
+        Opens the source's own runtime, to save it beside a conversion.
+    reload : tuple, optional
+        What unpickles the model in another process.
+    provenance : mapping, optional
+        For the manifest: the framework and the versions the model came from.
+    requires : mapping, optional
+        For the manifest: packages a native implementation needs.
 
     Attributes
     ----------
@@ -161,6 +186,7 @@ class Model:
         self._coercion = Coercion(self.signature)
         self._exact = self._coercion.exact
         self._decoders = tuple(self._coercion.decoders.items())
+        self._chunk = chunk_rows(self.signature)
         limit = session.max_concurrency
         self._slots = None if limit >= UNBOUNDED else threading.BoundedSemaphore(limit)
         self._run = session.run if self._slots is None else self._run_in_slot
@@ -171,6 +197,8 @@ class Model:
 
     def predict(self, x: Any, *, outputs: str | Sequence[str] | None = None, timeout_s: float | None = None) -> Any:
         """Answer for user values; categories go in and come out as their values.
+
+        Large tables of independent rows run in bounded chunks, in order, with a progress bar where it takes long.
 
         Parameters
         ----------
@@ -217,19 +245,44 @@ class Model:
         ----------
         feeds : dict of str to array_like
             Exactly the signature's inputs.
-        outputs, timeout_s
+        outputs : str or sequence of str, optional
+            As for `predict`.
+        timeout_s : float, optional
             As for `predict`.
 
         Returns
         -------
-        dict of str to ndarray, or one ndarray where `outputs` is one name.
+        dict of str to ndarray, or ndarray
+            The outputs in the signature's order; one array where `outputs` is one name.
+
+        Raises
+        ------
+        InputError
+            If an array is absent, unknown, or does not satisfy its spec; `.problems` lists everything.
+        InferenceError
+            If the model fails.
         """
         names = self._coercion.select(outputs)
         results = self._ask(self._coercion.run_feeds(feeds), names, timeout_s)
         return results[outputs] if isinstance(outputs, str) else results
 
     async def predict_async(self, x: Any, *, outputs: str | Sequence[str] | None = None, timeout_s: float | None = None) -> Any:
-        """As `predict`, awaited; cancelling the task cancels the call."""
+        """Await the answer of `predict`; cancelling the task cancels the call.
+
+        Parameters
+        ----------
+        x : table, dict of arrays, dict of scalars, list of dicts, or array
+            As for `predict`.
+        outputs : str or sequence of str, optional
+            As for `predict`.
+        timeout_s : float, optional
+            As for `predict`.
+
+        Returns
+        -------
+        table, dict or array
+            As for `predict`.
+        """
         names = self._coercion.select(outputs)
         feeds, opened = self._coercion.feeds(x)
         deadline = Deadline(timeout_s)
@@ -243,7 +296,18 @@ class Model:
         return self._coercion.answer(results, opened, outputs)
 
     def check(self, x: Any) -> list[str]:
-        """List the problems `predict` would raise for `x`, without running; empty if there are none."""
+        """List the problems `predict` would raise, without running the model.
+
+        Parameters
+        ----------
+        x : table, dict of arrays, dict of scalars, list of dicts, or array
+            As for `predict`.
+
+        Returns
+        -------
+        list of str
+            One sentence a problem; empty if `x` fits.
+        """
         return self._coercion.check(x)
 
     def _ask(self, feeds: dict[str, Array], names: list[str] | None, timeout: float | Deadline | None) -> dict[str, Array]:
@@ -256,6 +320,8 @@ class Model:
         if deadline is not None:
             deadline.check()
         try:
+            if self._chunk and next(iter(feeds.values())).shape[0] > self._chunk:
+                return run_in_chunks(lambda part: self._run(part, outputs=names, deadline=deadline), feeds, self._chunk, self.name)
             return self._run(feeds, outputs=names, deadline=deadline)
         except MlbridgeError:
             raise
@@ -299,7 +365,13 @@ class Model:
         return self._session.placement if isinstance(self._session, Placed) else {}
 
     def describe(self) -> Description:
-        """Return signature, route and why, device, trust and parity, to print or show in a notebook."""
+        """Say what the model is and how it runs.
+
+        Returns
+        -------
+        Description
+            Signature, route and why, device, trust and parity, to print or to show in a notebook.
+        """
         parity = (
             str(self.report) if self.report is not None else "the native model itself" if self.route.runtime not in ("onnx", "pipeline") else "not verified"
         )
@@ -314,7 +386,21 @@ class Model:
         return self.describe()._repr_html_()
 
     def tune(self, sample: Any, *, objective: str = "latency", budget_s: float = 1.0) -> Any:
-        """Measure plans on a sample and take the best; returns the record of what was tried.
+        """Measure ways to run the model on a sample and take the best.
+
+        Parameters
+        ----------
+        sample : table, dict of arrays, or array
+            Rows like those to come; their number is the batch the plan is for.
+        objective : {'latency', 'throughput'}
+            Shortest call, or most rows a second.
+        budget_s : float, default=1.0
+            Seconds the measurement may take.
+
+        Returns
+        -------
+        Tuning
+            Every candidate, its times, what was dropped and why; prints, and draws a chart in notebooks.
 
         Raises
         ------
@@ -390,7 +476,8 @@ class Model:
     def _write_implementations(self, tree: Path, native: bool | str) -> list[Implementation]:
         verified = self.report is not None and self.report.verified
         primary_is_native = self.route.runtime not in ("onnx", "pipeline")
-        out, refused = [], []
+        out: list[Implementation] = []
+        refused: list[str] = []
         if not (primary_is_native and native is False):
             out += self._write_one(self._runtime, self._session, tree, "native" if primary_is_native else self.route.runtime, refused)
         wants_native = native is True or (native == "auto" and not verified)

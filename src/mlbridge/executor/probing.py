@@ -10,13 +10,15 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError, MlbridgeError
 from ..interfaces import Array
+from ..progress import Tell, bar
 from . import cache
 from .devices import Facts, cores, facts
 from .engine import Engine
@@ -51,7 +53,7 @@ def recall_plan(sha256: str, default: Plan) -> Plan | None:
 
 
 def tune(
-    session: OnnxSession, feeds: Mapping[str, Array], *, objective: str = "latency", budget_s: float = 1.0, progress: Any = None
+    session: OnnxSession, feeds: Mapping[str, Array], *, objective: str = "latency", budget_s: float = 1.0, progress: Tell | None = None
 ) -> Tuning:
     """Measure plans on a sample and have the session adopt the best.
 
@@ -65,8 +67,8 @@ def tune(
         The time of one call, or of as many callers at once as there are cores.
     budget_s : float
         Seconds, making the sessions included.
-    progress : callable or True, optional
-        Called with a fraction and a text; True shows a bar.
+    progress : callable, optional
+        Called with a fraction and a text, in place of the bar on a terminal or in a notebook.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def tune(
         If the objective, the budget or the sample cannot be used.
     """
     _check(session, feeds, objective, budget_s)
-    with _shown(progress) as tell:
+    with bar("tuning", 1.0, patience_s=0.2) if progress is None else nullcontext(progress) as tell:
         ends = time.perf_counter() + budget_s
         machine = facts()
         tried = _opened(session, feeds, machine, ends, budget_s, tell)
@@ -126,9 +128,7 @@ def _rows(feeds: Mapping[str, Array]) -> int:
 # ---------------------------------------------------------------- candidates that start and answer the same
 
 
-def _opened(
-    session: OnnxSession, feeds: Mapping[str, Array], machine: Facts, ends: float, budget_s: float, tell: Callable[[float, str], None]
-) -> list[Candidate]:
+def _opened(session: OnnxSession, feeds: Mapping[str, Array], machine: Facts, ends: float, budget_s: float, tell: Tell) -> list[Candidate]:
     plans = candidates(machine, session.traits, _rows(feeds), [session.plan])
     slow = 0.0  # the longest a candidate has taken to open: what the next may take
     if session.plan.demanded:
@@ -185,9 +185,7 @@ def _answer(session: OnnxSession, candidate: Candidate, feeds: Mapping[str, Arra
 # ---------------------------------------------------------------- the race
 
 
-def _race(
-    tried: list[Candidate], feeds: Mapping[str, Array], objective: str, ends: float, budget_s: float, tell: Callable[[float, str], None]
-) -> None:
+def _race(tried: list[Candidate], feeds: Mapping[str, Array], objective: str, ends: float, budget_s: float, tell: Tell) -> None:
     alive = [c for c in tried if c.dropped is None]
     if not alive:
         return
@@ -262,29 +260,3 @@ def _decide(tried: list[Candidate]) -> Candidate:
     medians = np.median(rng.choice(ratios, (_RESAMPLES, count)), axis=1)
     best.ratio = float(np.median(ratios)), float(np.quantile(medians, 1 - _CERTAIN)), float(np.quantile(medians, _CERTAIN))
     return best if best.ratio[2] < 1.0 else plain
-
-
-# ---------------------------------------------------------------- progress
-
-
-class _shown:  # noqa: N801 - used as a context manager, like contextlib's
-    """Give a function of a fraction and a text; a bar on standard error where the caller said True."""
-
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[float, str], None]:
-        if self._progress is True:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.start()
-            task = self._bar.add_task("tuning", total=1.0)
-            return lambda done, text: self._bar.update(task, completed=done, description=text)
-        return self._progress or (lambda done, text: None)
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()

@@ -19,8 +19,9 @@ from ..signature import ROWS, Column, Signature, TensorSpec
 from .containers import Opened, close_table, open_container
 from .values import as_array, check_codes, coerce, decode, decoder, encode
 
-__all__ = ["Coercion", "check_codes", "coerce", "decode", "encode", "input_error"]
+__all__ = ["CHUNK_VALUES", "Coercion", "check_codes", "coerce", "decode", "encode", "input_error"]
 
+CHUNK_VALUES = 1 << 21  # values of one batch; larger ones go in chunks, so that what lies between stages stays small
 _EXACT_FLOAT = float(2**53)
 
 
@@ -184,7 +185,7 @@ class Coercion:
             return None
         if len(spec.shape) == 1:
             return np.ascontiguousarray(parts[0])
-        out = np.empty((rows, len(parts)), dtype=parts[0].dtype)
+        out = np.empty((parts[0].shape[0], len(parts)), dtype=parts[0].dtype)
         for j, part in enumerate(parts):
             out[:, j] = part
         return out
@@ -210,9 +211,10 @@ class Coercion:
     def _column_wise(self, array: np.ndarray, spec: TensorSpec, codes: bool, problems: list[str]) -> np.ndarray | None:
         wide = array.reshape(-1, len(spec.columns))
         parts = [coerce(wide[:, j], spec, f"column {c.name!r}", problems, column=c, codes=codes) for j, c in enumerate(spec.columns)]
-        if any(p is None for p in parts):
+        kept = [p for p in parts if p is not None]
+        if len(kept) < len(parts):
             return None
-        return np.ascontiguousarray(np.stack(parts, axis=1).reshape(array.shape))
+        return np.ascontiguousarray(np.stack(kept, axis=1).reshape(array.shape))
 
     def _unify(self, feeds: Mapping[str, np.ndarray], problems: list[str]) -> None:
         sizes: dict[str, tuple[int, str]] = {}
@@ -253,9 +255,10 @@ class Coercion:
         if not self.signature.batched or any(a.shape[0] for a in feeds.values()):
             return None
         specs = [self._outputs[n] for n in names] if names is not None else list(self.signature.outputs)
-        if not all(isinstance(d, int) for s in specs for d in s.shape[1:]):
+        fixed = {s.name: tuple(d for d in s.shape[1:] if isinstance(d, int)) for s in specs}
+        if any(len(fixed[s.name]) < len(s.shape) - 1 for s in specs):
             return None
-        return {s.name: np.empty((0, *s.shape[1:]), object if s.dtype == "string" else s.dtype) for s in specs}
+        return {s.name: np.empty((0, *fixed[s.name]), np.dtype(object if s.dtype == "string" else s.dtype)) for s in specs}
 
 
 _RECORD = Opened("record", {})
@@ -321,7 +324,7 @@ def _exact(signature: Signature) -> Callable[[Any], dict[str, np.ndarray] | None
         if type(x) is not ndarray or x.dtype is not dtype or not x.flags.carray:
             return None
         shape = x.shape
-        if len(shape) != ndim or shape[1:] != tail or not shape[0]:
+        if len(shape) != ndim or shape[1:] != tail or not 0 < x.size <= CHUNK_VALUES:
             return None
         if checks_nan:
             # NaN only where x has one: infinities square to infinity. From 10,000 elements BLAS starts threads, whose
@@ -410,8 +413,10 @@ def _record_part(spec: TensorSpec) -> Callable[[dict], np.ndarray | None] | None
 
 
 def _record_codes(columns: tuple[Column, ...], get: Callable[[dict], tuple]) -> Callable[[dict], np.ndarray | None]:
-    kinds = {"string": str, "int64": int, "bool": bool}
-    tables = [({v: i for i, v in enumerate(c.categories or ())}, kinds[c.level_type or "string"]) for c in columns]
+    kinds: dict[str, type] = {"string": str, "int64": int, "bool": bool}
+    tables: list[tuple[dict[Any, int], type]] = [
+        ({v: i for i, v in enumerate(c.categories or ())}, kinds[c.level_type or "string"]) for c in columns
+    ]
 
     def codes(x: dict) -> np.ndarray | None:
         out = []
