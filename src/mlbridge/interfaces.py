@@ -48,7 +48,13 @@ class Deadline:
         self._lock = threading.Lock()
 
     def remaining_s(self) -> float | None:
-        """Return the seconds left, negative once passed, or None where there is no limit."""
+        """Return how much time is left.
+
+        Returns
+        -------
+        float or None
+            Seconds, negative once passed; None where there is no limit.
+        """
         return None if self._ends_at is None else self._ends_at - time.monotonic()
 
     @property
@@ -67,7 +73,18 @@ class Deadline:
             callback()
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Call `callback` on cancel, at once if that was before; return what takes it back."""
+        """Call a function when the call is cancelled, at once if it was before.
+
+        Parameters
+        ----------
+        callback : callable
+            Takes nothing; runs in the thread that cancels, so it must be short.
+
+        Returns
+        -------
+        callable
+            Takes the registration back.
+        """
         with self._lock:
             if not self._cancelled:
                 self._callbacks.append(callback)
@@ -93,13 +110,32 @@ class Session(Protocol):
     """A model made ready to run. Owns native resources until close."""
 
     signature: Signature
-    device: str  # where it really runs: "cpu", "cuda:0", "r", "jvm", "grpc://host:port"
     max_concurrency: int  # calls allowed inside run() at once: 1; n for a pool; UNBOUNDED
+
+    @property
+    def device(self) -> str:
+        """Where it really runs: `cpu`, `cuda:0`, `r`, `jvm`, `grpc://host:port`; a plain attribute will do."""
+        ...
 
     def run(
         self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
     ) -> dict[str, Array]:
-        """Run once: `feeds` satisfy the signature; fresh arrays come back in output order."""
+        """Run the model once.
+
+        Parameters
+        ----------
+        feeds : mapping of str to ndarray
+            Arrays that already satisfy `signature.inputs`: C-contiguous, native byte order. Must be neither modified nor kept.
+        outputs : sequence of str, optional
+            The outputs to compute; all without it.
+        deadline : Deadline, optional
+            When the call must end.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Fresh arrays, in output order.
+        """
         ...
 
     def close(self) -> None:
@@ -116,19 +152,60 @@ class Runtime(Protocol):
     options: ClassVar[frozenset[str]]  # keys of options[name] it takes; `way` is not one
 
     def accepts(self, model: object, /) -> bool:
-        """Whether `wrap` can run this live object."""
+        """Whether `wrap` can run a live object.
+
+        Parameters
+        ----------
+        model : object
+            Anything; must not be called, only looked at.
+        """
         ...
 
     def wrap(self, model: object, /, *, signature: Signature, **options: Any) -> Session:
-        """Make a session of a live object."""
+        """Make a session of a live object.
+
+        Parameters
+        ----------
+        model : object
+            What `accepts` said yes to.
+        signature : Signature
+            What the session's own signature will be.
+        **options
+            The caller's `options[name]`; keys outside `options` never arrive.
+        """
         ...
 
     def load(self, source: Artifact | str, /, *, signature: Signature | None = None, device: str = "auto", **options: Any) -> Session:
-        """Make a session of a file, or of what follows the scheme of a URI."""
+        """Make a session of a file, or of what follows the scheme of a URI.
+
+        Parameters
+        ----------
+        source : Artifact or str
+            A file of one of `formats`, its trust checked; text for what is no file.
+        signature : Signature, optional
+            Where the file does not tell.
+        device : str, default='auto'
+            Hardware: `auto`, `cpu`, `cuda`, `cuda:1`; another than `auto` is a demand.
+        **options
+            The caller's `options[name]`, and `way` for a URI `name+way:`.
+        """
         ...
 
     def save(self, session: Session, folder: Path, /) -> Implementation:
-        """Write the session's model under `folder`, or raise UnsupportedError."""
+        """Write the session's model, for a package.
+
+        Parameters
+        ----------
+        session : Session
+            One this runtime made.
+        folder : Path
+            Where its files go; it may have to be made.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model has no file.
+        """
         ...
 
 
@@ -141,27 +218,90 @@ class Framework(Protocol):
     options: ClassVar[frozenset[str]]  # keys of options[name] it takes
 
     def accepts(self, model: object, /) -> bool:
-        """Whether this is one of the library's models; must not import the library."""
+        """Whether this is one of the library's models; must not import the library.
+
+        Parameters
+        ----------
+        model : object
+            Anything; its class's module tells.
+        """
         ...
 
     def read(self, source: Artifact, /, **options: Any) -> object:
-        """Turn a file into an object; `code` formats only after the trust check."""
+        """Turn a file into an object; `code` formats only after the trust check.
+
+        Parameters
+        ----------
+        source : Artifact
+            A file of one of `formats`.
+        **options
+            The caller's `options[name]`.
+        """
         ...
 
     def infer(self, model: object, sample: object | None, /, **options: Any) -> Signature:
-        """Decide names, dtypes and rules, once."""
+        """Decide names, dtypes and rules, once.
+
+        Parameters
+        ----------
+        model : object
+            What `accepts` said yes to.
+        sample : table, dict of arrays, array or None
+            Rows like those the model was trained on.
+        **options
+            The caller's `options[name]`.
+        """
         ...
 
     def native(self, model: object, /, *, signature: Signature, **options: Any) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
-        """Return a function from feeds to outputs that asks the library itself."""
+        """Return a function from feeds to outputs that asks the library itself.
+
+        Parameters
+        ----------
+        model : object
+            What `accepts` said yes to.
+        signature : Signature
+            The names it answers under.
+        **options
+            The caller's `options[name]`.
+        """
         ...
 
     def probe(self, model: object, /, *, signature: Signature, seed: int, **options: Any) -> dict[str, Array]:
-        """Make rows that would show a wrong conversion; may be empty."""
+        """Make rows that would show a wrong conversion; may be empty.
+
+        Parameters
+        ----------
+        model : object
+            What `accepts` said yes to.
+        signature : Signature
+            The rows satisfy its inputs.
+        seed : int
+            Of the choices.
+        **options
+            The caller's `options[name]`.
+        """
         ...
 
     def convert(self, model: object, folder: Path, /, *, signature: Signature, **options: Any) -> Path:
-        """Write an ONNX file that emits exactly signature.outputs, or raise ConversionError."""
+        """Write an ONNX file that emits exactly the signature's outputs.
+
+        Parameters
+        ----------
+        model : object
+            What `accepts` said yes to.
+        folder : Path
+            Where the file goes.
+        signature : Signature
+            What the graph takes and gives.
+        **options
+            The caller's `options[name]`.
+
+        Raises
+        ------
+        ConversionError
+            If ONNX cannot say what the model does.
+        """
         ...
 
 
@@ -169,7 +309,10 @@ class Framework(Protocol):
 class Placed(Protocol):
     """A session that knows which provider runs which share of its nodes."""
 
-    placement: Mapping[str, float]
+    @property
+    def placement(self) -> Mapping[str, float]:
+        """Share of nodes per execution provider."""
+        ...
 
 
 @runtime_checkable
@@ -177,5 +320,15 @@ class Tunable(Protocol):
     """A session that can measure plans on a sample and take the best."""
 
     def tune(self, feeds: Mapping[str, Array], /, *, objective: str, budget_s: float) -> Any:
-        """Measure, choose, and return the record of what was tried."""
+        """Measure, choose, and return the record of what was tried.
+
+        Parameters
+        ----------
+        feeds : mapping of str to ndarray
+            Rows as `run` takes them.
+        objective : {'latency', 'throughput'}
+            Shortest call, or most rows a second.
+        budget_s : float
+            Seconds the measurement may take.
+        """
         ...

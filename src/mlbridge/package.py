@@ -23,7 +23,7 @@ from typing import Any
 
 from .artifact import Artifact, Implementation
 from .errors import ArtifactError, InputError
-from .frames import decode_frame, encode_frame
+from .frames import FrameType, decode_frame, encode_frame
 from .interfaces import Array
 from .signature import Signature
 
@@ -37,7 +37,6 @@ _MAX_FILE_BYTES = 16 << 30
 _MAX_SAMPLES = 64
 _MAX_SAMPLE_BYTES = 8 << 20
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")  # names Windows cannot create
-_RUN, _RESULT = 3, 4  # frame types
 
 
 @dataclass(frozen=True)
@@ -285,7 +284,7 @@ def _list_of(data: Mapping[str, Any], key: str, label: str) -> list[dict]:
 
 
 def _implementation(data: dict, files: set[str], label: str) -> Implementation:
-    kinds = {"runtime": str, "path": str, "format": str, "options": dict, "requires": dict, "parity": (dict, type(None))}
+    kinds: dict[str, Any] = {"runtime": str, "path": str, "format": str, "options": dict, "requires": dict, "parity": (dict, type(None))}
     wrong = [k for k, kind in kinds.items() if not isinstance(data.get(k, kind() if isinstance(kind, type) else None), kind)]
     if wrong or not data.get("runtime") or not data.get("path"):
         raise _problem(label, f"an implementation is malformed: {', '.join(wrong) or 'runtime or path is absent'}")
@@ -302,7 +301,7 @@ def _samples(folder: Path, label: str) -> tuple[dict[str, Array], dict[str, Arra
     if inputs.stat().st_size > 2 * _MAX_SAMPLE_BYTES or outputs.stat().st_size > 2 * _MAX_SAMPLE_BYTES:
         raise _problem(label, f"its samples are larger than {_MAX_SAMPLE_BYTES} bytes")
     first, second = decode_frame(inputs.read_bytes()), decode_frame(outputs.read_bytes())
-    if first.type != _RUN or second.type != _RESULT:
+    if first.type != FrameType.RUN or second.type != FrameType.RESULT:
         raise _problem(label, "its samples are not a RUN and a RESULT frame")
     return dict(first.tensors), dict(second.tensors)
 
@@ -363,8 +362,8 @@ def write_package(
         implementations = write_implementations(tree)
         if samples is not None:
             (tree / "samples").mkdir()
-            (tree / "samples" / "inputs.mlbf").write_bytes(encode_frame(_RUN, dict(samples[0])))
-            (tree / "samples" / "outputs.mlbf").write_bytes(encode_frame(_RESULT, dict(samples[1])))
+            (tree / "samples" / "inputs.mlbf").write_bytes(encode_frame(FrameType.RUN, dict(samples[0])))
+            (tree / "samples" / "outputs.mlbf").write_bytes(encode_frame(FrameType.RESULT, dict(samples[1])))
         if report is not None:
             (tree / "report").mkdir()
             (tree / "report" / "parity.json").write_text(json.dumps(report, indent=1, default=str), "utf-8")

@@ -338,7 +338,8 @@ def bench(source: str, batches: tuple[int, ...], seconds: float, **loading: Any)
                 {k: np.ascontiguousarray(np.resize(v, (n, *v.shape[1:]))) for k, v in feeds.items()} if model.signature.batched else feeds
             )
             model.run(rows)
-            times, end = [], time.perf_counter() + seconds
+            times: list[float] = []
+            end = time.perf_counter() + seconds
             while time.perf_counter() < end or len(times) < 5:
                 began = time.perf_counter()
                 model.run(rows)

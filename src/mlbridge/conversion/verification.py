@@ -275,7 +275,8 @@ def verify(
         `verified` says whether all is within the tolerance.
     """
     limit = default_tolerance(signature) if tolerance is None else tolerance
-    rows, dropped = batch_rows(feeds, signature), []
+    rows = batch_rows(feeds, signature)
+    dropped: list[tuple[int, str]] = []
     want = _answers(source, feeds, rows, dropped)
     if dropped:
         keep = np.setdiff1d(np.arange(rows or 0), [i for i, _ in dropped])
@@ -379,7 +380,7 @@ def signature_probes(signature: Signature, feeds: Mapping[str, Array], *, seed: 
     rng, out = np.random.default_rng(seed), {}
     for spec in signature.inputs:
         real = feeds.get(spec.name)
-        shape = (rows, *spec.shape[1:])
+        shape = (rows, *(d for d in spec.shape[1:] if isinstance(d, int)))
         if spec.categorical:
             out[spec.name] = _probe_codes(spec, shape, rng)
         elif spec.dtype == "string":

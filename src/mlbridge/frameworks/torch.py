@@ -181,7 +181,7 @@ def _named_arrays(model: Any, sample: object) -> tuple[dict[str, Array], dict[st
         return {(names[i] if i < len(names) else f"input_{i}"): _array(v) for i, v in enumerate(sample)}, {}
     name = names[0] if names else "input"
     opened = (
-        open_container(sample, Signature([TensorSpec("x", "float64", (ROWS,))], [TensorSpec("y", "float64", (ROWS,))]))
+        open_container(sample, Signature((TensorSpec("x", "float64", (ROWS,)),), (TensorSpec("y", "float64", (ROWS,)),)))
         if not hasattr(sample, "detach")
         else None
     )

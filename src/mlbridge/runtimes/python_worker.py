@@ -44,19 +44,19 @@ class TooLargeError(Exception):
 
 def encode(kind, tensors, request_id=0):
     """Write one frame as a list of buffers."""
-    parts, size = [b"", struct.pack("<II", len(tensors), 0)], 8
+    parts = [b"", struct.pack("<II", len(tensors), 0)]  # type: list[bytes | memoryview]
+    size = 8
     for name, value in tensors.items():
         array = np.asarray(value, order="C")
+        data: bytes | memoryview
         if array.dtype.kind in "OU":
             code, data = STRING, b"".join(map(_string, array.ravel().tolist()))
         else:
-            code = BACK.get(array.dtype)
-            if code is None:  # the other byte order, perhaps
+            if array.dtype not in BACK:  # the other byte order, perhaps
                 array = array.astype(array.dtype.newbyteorder("<"))
-                code = BACK.get(array.dtype)
-            if code is None:
+            if array.dtype not in BACK:
                 raise TypeError(f"output {name!r}: dtype {array.dtype} has no form in a frame")
-            data = array.tobytes() if array.nbytes < JOIN_BELOW else array.reshape(-1).data.cast("B")
+            code, data = BACK[array.dtype], array.tobytes() if array.nbytes < JOIN_BELOW else array.reshape(-1).data.cast("B")
         text = name.encode()
         head = struct.pack("<I", len(text)) + text + struct.pack("<BBH", code, array.ndim, 0)
         head += bytes(-len(head) & 7) + struct.pack(f"<{array.ndim}Q", *array.shape) + struct.pack("<Q", len(data))
@@ -145,7 +145,7 @@ def _array(code, shape, data, order):
 
 def receive(sock, size):
     """Receive exactly so many bytes, or EOFError."""
-    view = memoryview(np.empty(size, np.uint8))
+    view = np.empty(size, np.uint8).data
     got = 0
     while got < size:
         n = sock.recv_into(view[got:])
@@ -185,7 +185,8 @@ class Model:
                 answer = {self.signature["outputs"][0]["name"]: answer}
             return {k: answer[k] for k in (answer if wanted is None else wanted)}
         specs = {s["name"]: s for s in self.signature["outputs"]}
-        cache, x = {}, table(self.signature["inputs"], feeds, self.what)
+        cache = {}  # type: dict
+        x = table(self.signature["inputs"], feeds, self.what)
         return {name: self._answer(specs[name], x, cache) for name in (specs if wanted is None else wanted)}
 
     def _ask(self, method, x, cache):
@@ -300,6 +301,8 @@ def open_model(tensors):
         what = _unpickle(path)
     elif path is not None:
         spec = importlib.util.spec_from_file_location("mlbridge_model", path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} is not a Python script")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
@@ -342,7 +345,7 @@ def failure(exc, loading):
     """Describe an exception as the tensors of ERROR."""
     if isinstance(exc, KeyboardInterrupt):
         return {"class": "CancelledError", "message": "the call was interrupted"}
-    out = {"class": "InferenceError", "message": str(exc) or type(exc).__name__}
+    out: dict = {"class": "InferenceError", "message": str(exc) or type(exc).__name__}
     if isinstance(exc, TooLargeError):
         out.update({"class": "InputError", "code": OUT_OF_RANGE})
     elif isinstance(exc, MemoryError):
@@ -390,7 +393,7 @@ def answer(models, kind, tensors):
 
 def serve(sock):
     """Read, do, answer, until the connection ends."""
-    models = {}
+    models = {}  # type: dict
     while True:
         header = receive(sock, 16)
         kind, request_id, tensors = decode(header, receive(sock, struct.unpack_from("<I", header, 8)[0]))

@@ -61,7 +61,7 @@ def _holds_text(value: Any) -> bool:
     return False
 
 
-def _unmask(value: np.ma.MaskedArray, where: str, problems: list[str]) -> np.ndarray | None:
+def _unmask(value: Any, where: str, problems: list[str]) -> np.ndarray | None:
     if not np.ma.is_masked(value):
         return np.asarray(value.data)
     if value.dtype.kind in "biuf":
@@ -264,7 +264,9 @@ def encode(values: np.ndarray, column: Column, missing: str, where: str, problem
     levels = column.categories or ()
     table = {v: i for i, v in enumerate(levels)}
     wanted = column.level_type
-    out, unknown, kinds = np.empty(values.size, np.int32), {}, set()
+    out = np.empty(values.size, np.int32)
+    unknown: dict[Any, int] = {}
+    kinds: set[str] = set()
     for i, v in enumerate(values.ravel().tolist()):
         code = _code(v, table, wanted, len(levels))
         if code == _WRONG_TYPE:
@@ -298,7 +300,8 @@ def _code(value: Any, table: dict, wanted: str | None, unknown: int) -> int:
     if wanted == "bool" and isinstance(value, numbers.Real) and value in (0, 1):
         return table.get(bool(value), unknown)
     if isinstance(value, numbers.Real) and wanted == "int64":
-        return table.get(int(value), unknown) if value == value and float(value).is_integer() else unknown
+        whole = float(value)
+        return table.get(int(value), unknown) if whole.is_integer() else unknown  # type: ignore[call-overload]  # a Real has __int__ or __trunc__
     return _WRONG_TYPE
 
 
@@ -370,7 +373,8 @@ def _dates(values: np.ndarray, unit: str | None, where: str, problems: list[str]
     if values.dtype.kind == "m":
         problems.append(f"{where}: durations where {unit}s are expected")
         return None
-    out, bad = np.empty(values.size, object), set()
+    out = np.empty(values.size, object)
+    bad: set[str] = set()
     for i, v in enumerate(values.ravel()):
         out[i] = _moment(v, unit, bad)
     if bad:
