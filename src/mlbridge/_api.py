@@ -92,6 +92,7 @@ def wrap(
     Returns
     -------
     Model
+        Converted and verified, else running natively; `describe()` says which and why.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def wrap(
 
 
 def convert(source: object, sample: object | None = None, **keywords: Any) -> Model:
-    """As `wrap` or `load` with `via='onnx'`: an ONNX model or an error.
+    """Convert to ONNX and verify, or raise: `wrap` or `load` with `via='onnx'`.
 
     Parameters
     ----------
@@ -128,6 +129,25 @@ def convert(source: object, sample: object | None = None, **keywords: Any) -> Mo
         A few real rows.
     **keywords
         As for `wrap` or `load`.
+
+    Returns
+    -------
+    Model
+        It runs on ONNX Runtime.
+
+    Raises
+    ------
+    ConversionError
+        If ONNX cannot say what the model does, or the outputs differ; `.report` shows where.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> X = np.array([[0.0], [1.0], [2.0]])
+    >>> with convert(LinearRegression().fit(X, X[:, 0] * 3), X) as model:
+    ...     model.report.verified, model.predict(np.array([[5.0]]))["prediction"].round(6).tolist()
+    (True, [15.0])
     """
     if isinstance(source, (str, os.PathLike, bytes)):
         return load(source, sample=sample, via="onnx", **keywords)
@@ -223,6 +243,7 @@ def load(
     Returns
     -------
     Model
+        `describe()` shows its route, its trust and its parity.
 
     Raises
     ------

@@ -139,7 +139,13 @@ class Column:
         object.__setattr__(self, "level_type", _level_type(levels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; defaults are left out."""
+        """Return the JSON form; defaults are left out.
+
+        Returns
+        -------
+        dict
+            Strings, numbers, lists and dicts only.
+        """
         out: dict[str, Any] = {"name": self.name}
         if self.categories is not None:
             out["categories"] = list(self.categories)
@@ -202,7 +208,13 @@ class TensorSpec:
         return bool(self.columns) and self.columns[0].categories is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; defaults are left out."""
+        """Return the JSON form; defaults are left out.
+
+        Returns
+        -------
+        dict
+            Strings, numbers, lists and dicts only.
+        """
         out: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
         if self.columns:
             out["columns"] = [c.to_dict() for c in self.columns]
@@ -297,19 +309,68 @@ class Signature:
         return tuple(c for s in self.inputs for c in s.columns)
 
     def input(self, name: str) -> TensorSpec:
-        """Return the input of that name; SignatureError if there is none."""
+        """Return the input of a name.
+
+        Parameters
+        ----------
+        name : str
+            As the signature spells it.
+
+        Returns
+        -------
+        TensorSpec
+            Its names, dtype, shape and rules.
+
+        Raises
+        ------
+        SignatureError
+            If there is none.
+        """
         return _find(self.inputs, name, "input")
 
     def output(self, name: str) -> TensorSpec:
-        """Return the output of that name; SignatureError if there is none."""
+        """Return the output of a name.
+
+        Parameters
+        ----------
+        name : str
+            As the signature spells it.
+
+        Returns
+        -------
+        TensorSpec
+            Its names, dtype, shape and rules.
+
+        Raises
+        ------
+        SignatureError
+            If there is none.
+        """
         return _find(self.outputs, name, "output")
 
     def replace(self, **changes: Any) -> Signature:
-        """Return a copy with `inputs` or `outputs` exchanged."""
+        """Exchange inputs or outputs.
+
+        Parameters
+        ----------
+        **changes : sequence of TensorSpec
+            `inputs`, `outputs` or both.
+
+        Returns
+        -------
+        Signature
+            A copy; this one stays as it is.
+        """
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form as a dict."""
+        """Return the JSON form as a dict.
+
+        Returns
+        -------
+        dict
+            With `version`, `inputs` and `outputs`.
+        """
         return {
             "version": SIGNATURE_VERSION,
             "inputs": [s.to_dict() for s in self.inputs],
@@ -317,12 +378,23 @@ class Signature:
         }
 
     def to_json(self) -> str:
-        """Return the one serialisation: compact JSON in a fixed order."""
+        """Return the one serialisation: compact JSON in a fixed order.
+
+        Returns
+        -------
+        str
+            Equal signatures have equal text.
+        """
         return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Signature:
         """Read the JSON form.
+
+        Parameters
+        ----------
+        text : str or bytes
+            What `to_json` wrote, here or in another language.
 
         Raises
         ------
@@ -337,7 +409,13 @@ class Signature:
 
     @classmethod
     def from_dict(cls, data: Any) -> Signature:
-        """Read the JSON form from a dict; as `from_json`."""
+        """Read the JSON form from a dict; as `from_json`.
+
+        Parameters
+        ----------
+        data : dict
+            What `to_dict` returned.
+        """
         _keys(data, "signature", {"version", "inputs", "outputs"}, {"version", "inputs", "outputs"})
         version = data["version"]
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:

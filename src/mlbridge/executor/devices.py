@@ -95,6 +95,11 @@ def facts() -> Facts:
 def list_devices() -> list[Device]:
     """List what models could run on here, and what would enable the rest.
 
+    Returns
+    -------
+    list of Device
+        The CPU first; a GPU that is there but unusable says what it lacks.
+
     Examples
     --------
     >>> list_devices()[0].name

@@ -101,6 +101,10 @@ class Pipeline(Model):
         Output name to `stage.output`; by default what nobody reads.
     trust : str, default='data'
         For stages given as paths.
+    options : dict of dict, optional
+        Keywords by runtime or framework name, for stages given as paths.
+    sample : table, array or dict, optional
+        A few real rows, kept as the golden rows of a package.
 
     Raises
     ------
@@ -171,7 +175,22 @@ class Pipeline(Model):
         return self._session  # type: ignore[return-value]
 
     def trace(self, x: Any, *, intermediates: bool = False, timeout_s: float | None = None) -> Trace:
-        """Run once and return outputs with per-stage times and shapes, intermediates on request."""
+        """Run once and tell what each stage did.
+
+        Parameters
+        ----------
+        x : table, dict of arrays, dict of scalars, list of dicts, or array
+            As for `predict`.
+        intermediates : bool, default=False
+            Whether to keep what each stage answered.
+        timeout_s : float, optional
+            As for `predict`.
+
+        Returns
+        -------
+        Trace
+            The outputs, and per stage its seconds, its shapes and, on request, its arrays.
+        """
         feeds, opened = self._coercion.feeds(x)
         record: list = []
         results = self._pipeline_session.traced(feeds, None, Deadline(timeout_s) if timeout_s else None, record)
@@ -191,6 +210,11 @@ class Pipeline(Model):
             Which stage it would replace.
         new : Model, path or URI
             The new version; only data formats are loaded.
+
+        Returns
+        -------
+        StageCheck
+            Whether it fits, the problems, what differs in the signature, and how many golden rows answer otherwise.
         """
         session = self._pipeline_session
         if stage not in session.stages:
@@ -242,7 +266,13 @@ class Pipeline(Model):
         return fuse(self, sample)
 
     def svg(self) -> str:
-        """Draw the graph as SVG."""
+        """Draw the graph.
+
+        Returns
+        -------
+        str
+            An SVG document.
+        """
         from .drawing import svg
 
         return svg(self)
