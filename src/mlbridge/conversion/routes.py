@@ -78,6 +78,10 @@ class Options:
         """Return what was given for a runtime or a framework, only the keys it declares."""
         return {k: v for k, v in self._given.get(part.name, {}).items() if k in part.options}
 
+    def over(self, name: str, saved: Mapping[str, Any]) -> Options:
+        """Return these options with what a package saved for `name` beneath them."""
+        return Options(self._given | {name: dict(saved) | self._given.get(name, {})})
+
 
 def _option_keys(name: str) -> frozenset[str] | None:
     keys: frozenset[str] = frozenset()
