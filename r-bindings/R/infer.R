@@ -12,7 +12,7 @@ mlb_signature.default <- function(model, sample = NULL, options = list(), ...) {
   few <- sample[.whole_rows(sample, fields), , drop = FALSE]
   ask <- function(wanted, levels = NULL) {
     feeds <- feeds_of(few, nothing)
-    .ask_model(model, newdata_of(feeds, .layout(nothing), column_classes(model)), wanted, options, levels)
+    suppressWarnings(.ask_model(model, newdata_of(feeds, .layout(nothing), column_classes(model)), wanted, options, levels))
   }
   outputs <- .outputs_of(model, ask, options)
   tried <- .try_missing(model, few, fields, draft(outputs), options)
@@ -44,7 +44,7 @@ mlb_signature.default <- function(model, sample = NULL, options = list(), ...) {
 .try_missing <- function(model, few, fields, signature, options) {
   held <- .hold(model, signature, options)
   feeds <- feeds_of(few, signature)
-  answer_feeds(held, feeds)  # a model that does not answer its own sample stops here, with its own words
+  suppressWarnings(answer_feeds(held, feeds))  # a model that does not answer its own sample stops here, with its own words
   answers <- FALSE
   allow <- vapply(fields, function(field) {
     got <- tryCatch(suppressWarnings(answer_feeds(held, .without(feeds, signature, field$column$name))), error = function(e) NULL)

@@ -40,7 +40,7 @@ mlb_save <- function(model, path, sample = NULL, ..., options = list(), signatur
   feeds <- feeds_of(sample, signature)
   kept <- if (strip) .stripped(model, signature, feeds, options) else model
   rows <- .golden_rows(feeds, signature, samples)
-  outputs <- if (is.null(rows)) NULL else answer_feeds(.hold(kept, signature, options), rows)
+  outputs <- if (is.null(rows)) NULL else suppressWarnings(answer_feeds(.hold(kept, signature, options), rows))
   name <- tools::file_path_sans_ext(basename(path))
   homes <- .homes_of(model)
   .write_package(path, form = form, overwrite = overwrite, fill = function(tree) {
@@ -65,7 +65,7 @@ mlb_save <- function(model, path, sample = NULL, ..., options = list(), signatur
   columns <- unlist(lapply(signature$inputs, function(s) lapply(s$columns, `[[`, "name")))
   less <- tryCatch(.shed_environments(.strip(model), columns), error = function(e) model)
   before <- answer_feeds(.hold(model, signature, options), feeds)
-  after <- tryCatch(answer_feeds(.hold(less, signature, options), feeds), error = function(e) NULL)
+  after <- tryCatch(suppressWarnings(answer_feeds(.hold(less, signature, options), feeds)), error = function(e) NULL)
   if (identical(before, after)) return(less)
   warning("the model is saved with its training data: without it, it answers differently", call. = FALSE)
   model
@@ -94,8 +94,14 @@ mlb_save <- function(model, path, sample = NULL, ..., options = list(), signatur
     on.exit(close(con))
     if (!write_frame(con, type, tensors)) mlb_stop("InputError", "the golden rows are larger than a frame", "pass fewer samples")
   }
-  put("inputs.mlbf", "RUN", feeds)
-  put("outputs.mlbf", "RESULT", outputs)
+  put("inputs.mlbf", "RUN", .declared(feeds, signature$inputs))
+  put("outputs.mlbf", "RESULT", .declared(outputs, signature$outputs))
+}
+
+# Values in the dtype their spec declares, where it is not R's own.
+.declared <- function(values, specs) {
+  for (spec in specs) if (!spec$dtype %in% c("float64", "int32", "string", "bool")) values[[spec$name]] <- typed(values[[spec$name]], spec$dtype)
+  values
 }
 
 .manifest <- function(name, version, description, signature, model, options, attach, packages) {
