@@ -9,7 +9,7 @@ import numpy as np
 
 from ...conversion.graph import Graph
 from ...errors import ConversionError
-from ...signature import Signature
+from ...signature import Signature, TensorSpec
 from ..trees import Tree, add_trees, blocks_of, join, node_coverage, path_rows, width
 from .model import ZERO, LightgbmModel
 
@@ -47,7 +47,7 @@ def write(model: LightgbmModel, folder: Path, signature: Signature, order: np.nd
     total = add_trees(graph, x, trees, targets=model.groups, levels=levels)
     if model.average:
         total = graph.add("Div", total, graph.const(np.float64(max(1, len(model.trees) // model.groups))))
-    _answer(graph, model, _link(graph, total, model))
+    _answer(graph, model, total)
     return graph.save(folder)
 
 
@@ -116,12 +116,17 @@ def _link(graph: Graph, total: str, model: LightgbmModel) -> str:
     return total
 
 
-def _answer(graph: Graph, model: LightgbmModel, value: str) -> None:
-    """From what predict answers, ("rows", groups), to the outputs the signature names."""
+def _answer(graph: Graph, model: LightgbmModel, total: str) -> None:
+    """From the trees' sum, ("rows", groups), to the outputs the signature names."""
     specs = {s.name: s for s in graph.signature.outputs}
+    if "decision" in specs:  # the sum itself: not in `infer`, but scikit-learn's calibration asks a classifier for it
+        graph.output("decision", _fitting(graph, total, specs.pop("decision")))
+    if not specs:
+        return
+    value = _link(graph, total, model)
     if "label" not in specs:
-        spec = graph.signature.outputs[0]
-        graph.output(spec.name, value if len(spec.shape) == 2 else graph.add("Squeeze", value, graph.const([1], "int64")))
+        spec = next(iter(specs.values()))
+        graph.output(spec.name, _fitting(graph, value, spec))
         return
     if model.groups == 1:
         value = graph.concat([graph.add("Sub", graph.const(np.float64(1)), value), value])
@@ -132,6 +137,10 @@ def _answer(graph: Graph, model: LightgbmModel, value: str) -> None:
         classes = np.array([float(c.name) for c in specs["probabilities"].columns])
         graph.output("label", graph.add("Gather", graph.const(classes), best))
     graph.output("probabilities", value)
+
+
+def _fitting(graph: Graph, value: str, spec: TensorSpec) -> str:
+    return value if len(spec.shape) == 2 else graph.add("Squeeze", value, graph.const([1], "int64"))
 
 
 # ---------------------------------------------------------------- probe rows

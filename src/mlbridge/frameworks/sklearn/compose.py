@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ...errors import ConversionError
-from .emitter import Emitter, Frame, emits
+from .emitter import Emitter, Frame, class_name, emits
 
 _METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+_SPARSE = {  # attributes, and their values, that make a transformer answer a sparse matrix
+    "ColumnTransformer": ("sparse_output_", True), "OneHotEncoder": ("sparse_output", True), "LabelBinarizer": ("sparse_output", True),
+    "MultiLabelBinarizer": ("sparse_output", True), "SplineTransformer": ("sparse_output", True), "KBinsDiscretizer": ("encode", "onehot"),
+    "RandomTreesEmbedding": ("sparse_output", True), "DictVectorizer": ("sparse", True), "CountVectorizer": ("binary", None),
+    "TfidfVectorizer": ("binary", None), "HashingVectorizer": ("binary", None), "FeatureHasher": ("dtype", None),
+    "TfidfTransformer": ("norm", None),
+}  # fmt: skip
+_SPARSE_STAYS = frozenset(
+    """StandardScaler MaxAbsScaler RobustScaler Normalizer Binarizer QuantileTransformer PolynomialFeatures SimpleImputer
+    AdditiveChi2Sampler FunctionTransformer GenericUnivariateSelect RFE RFECV SelectFdr SelectFpr SelectFromModel SelectFwe
+    SelectKBest SelectPercentile SequentialFeatureSelector VarianceThreshold SparseRandomProjection GaussianRandomProjection""".split()  # noqa: SIM905
+)
 
 
 def _pipeline(method: str) -> Any:
     def emit(e: Emitter, est: Any, frame: Frame) -> Any:
         for _, step in est.steps[:-1]:
-            frame = e.transform(step, frame)
+            frame = replace(e.transform(step, frame), sparse=gives_sparse(step, frame.sparse))
         last = est.steps[-1][1]
         if method == "transform":
             return e.transform(last, frame)
         return e.call(last, method, frame)
 
     return emit
+
+
+def gives_sparse(est: Any, given: bool) -> bool:
+    """Whether a transformer answers a sparse matrix, `given` one or not."""
+    if est is None or isinstance(est, str):
+        return given
+    name = class_name(est)
+    if name == "Pipeline":
+        for _, step in est.steps:
+            given = gives_sparse(step, given)
+        return given
+    if name == "FeatureUnion":
+        return any(gives_sparse(part, given) for _, part in est.transformer_list)
+    if name in _SPARSE:
+        attribute, value = _SPARSE[name]
+        return value is None or getattr(est, attribute, None) == value
+    return given and name in _SPARSE_STAYS
 
 
 def _inner(method: str, attribute: str) -> Any:

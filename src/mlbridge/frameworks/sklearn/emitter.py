@@ -74,9 +74,13 @@ class Col:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Columns side by side: what one estimator hands to the next."""
+    """Columns side by side: what one estimator hands to the next.
+
+    `sparse` says that the source hands a sparse matrix, in which zeros are absent: some libraries read those as missing.
+    """
 
     cols: tuple[Col, ...]
+    sparse: bool = False
 
     @property
     def width(self) -> int:
@@ -85,11 +89,11 @@ class Frame:
 
     def select(self, indices: Iterable[int]) -> Frame:
         """Keep columns by position, in this order."""
-        return Frame(tuple(self.cols[i] for i in indices))
+        return replace(self, cols=tuple(self.cols[i] for i in indices))
 
     def renamed(self, names: Sequence[Any]) -> Frame:
         """Give the columns new names."""
-        return Frame(tuple(replace(c, name=n) for c, n in zip(self.cols, names, strict=True)))
+        return replace(self, cols=tuple(replace(c, name=n) for c, n in zip(self.cols, names, strict=True)))
 
     @staticmethod
     def of(block: str, width: int, dtype: str = "float64") -> Frame:
@@ -99,7 +103,8 @@ class Frame:
     @staticmethod
     def join(frames: Iterable[Frame]) -> Frame:
         """Put frames side by side."""
-        return Frame(tuple(c for f in frames for c in f.cols))
+        frames = list(frames)
+        return Frame(tuple(c for f in frames for c in f.cols), any(f.sparse for f in frames))
 
 
 class Emitter:
@@ -125,17 +130,29 @@ class Emitter:
 
     def call(self, estimator: object, method: str, frame: Frame) -> Any:
         """Emit one method of an estimator; once for the same frame."""
-        key = (id(estimator), method, frame.cols)
+        key = (id(estimator), method, frame.cols, frame.sparse)
+        return self.once(key, (estimator, frame), lambda: self._emit(estimator, method, frame))
+
+    def once(self, key: tuple, keep: object, emit: Callable[[], Any]) -> Any:
+        """Return what `emit` gave the first time for this key; `keep` holds the objects whose ids are in the key."""
         if key not in self._done:
-            function = registered().get((class_name(estimator), method))
-            if function is None:
-                raise ConversionError(
-                    f"{type(estimator).__module__}.{type(estimator).__name__}.{method} has no exact ONNX form here",
-                    hint="use via='native', or convert the steps before it on their own",
-                )
-            self._keep.append((estimator, frame))
-            self._done[key] = function(self, estimator, frame)
+            self._keep.append(keep)
+            self._done[key] = emit()
         return self._done[key]
+
+    def _emit(self, estimator: Any, method: str, frame: Frame) -> Any:
+        function = registered().get((class_name(estimator), method))
+        if function is not None:
+            return function(self, estimator, frame)
+        from .other_steps import emit_step, other_step
+
+        step = other_step(estimator)
+        if step is None:
+            raise ConversionError(
+                f"{type(estimator).__module__}.{type(estimator).__name__}.{method} has no exact ONNX form here",
+                hint="use via='native', or convert the steps before it on their own",
+            )
+        return emit_step(self, step, method, frame)
 
     def transform(self, estimator: object, frame: Frame) -> Frame:
         """Emit `transform`; None and 'passthrough' are the identity."""

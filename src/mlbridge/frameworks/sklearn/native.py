@@ -26,9 +26,8 @@ def column_names(model: Any) -> list[str] | None:
     """Return the training table's columns in order, or None for a model trained on an array."""
     names = getattr(model, "feature_names_in_", None)
     if names is None and class_name(model) == "Pipeline":
-        names = next((n for _, s in model.steps if (n := getattr(s, "feature_names_in_", None)) is not None), None) if model.steps else None
-        if names is not None and not hasattr(model.steps[0][1], "feature_names_in_"):
-            names = None
+        first = next((s for _, s in model.steps if s is not None and s != "passthrough"), None)
+        names = getattr(first, "feature_names_in_", None)
     return None if names is None else [str(n) for n in names]
 
 

@@ -15,9 +15,10 @@ from ..trees import path_rows
 from .answers import quiet
 from .emitter import class_name
 from .native import TableMaker
+from .other_steps import OtherStep, other_step
 from .tree_models import Ensemble, forest_of
 
-__all__ = ["behind_steps", "paths_behind_steps", "steps_output"]
+__all__ = ["Behind", "behind_steps", "other_feeds", "paths_behind_steps", "steps_output"]
 
 _MAX_COLUMNS = 2000  # wider tables would need as many trials
 _MAX_NODES = 5000
@@ -31,25 +32,71 @@ class _Line(NamedTuple):
     shift: float
 
 
-def behind_steps(model: Any) -> tuple[Any, Any, Ensemble] | None:
-    """Return the steps as a pipeline, the last estimator and its trees, where a pipeline ends in trees."""
+class Behind(NamedTuple):
+    """Trees behind steps: the steps (None where there are none), the estimator, and who knows its trees."""
+
+    steps: Any
+    last: Any
+    forest: Ensemble | None = None
+    other: OtherStep | None = None
+
+    @property
+    def dtype(self) -> str:
+        """In which dtype the trees read their input."""
+        return self.forest.dtype if self.forest is not None else self.other.signature.inputs[0].dtype  # type: ignore[union-attr]
+
+
+def behind_steps(model: Any) -> Behind | None:
+    """Return the trees a pipeline ends in, scikit-learn's or another library's; for the latter steps are optional."""
     while hasattr(model, "best_estimator_"):
         model = model.best_estimator_
-    if class_name(model) != "Pipeline" or len(model.steps) < 2:
-        return None
-    last = model.steps[-1][1]
+    steps, last = None, model
+    if class_name(model) == "Pipeline":
+        steps, last = model[:-1] if len(model.steps) > 1 else None, model.steps[-1][1]
     while hasattr(last, "best_estimator_"):
         last = last.best_estimator_
-    if getattr(last, "_preprocessor", None) is not None or (forest := forest_of(last)) is None:
+    if getattr(last, "_preprocessor", None) is not None:
         return None
-    return model[:-1], last, forest
+    if (forest := forest_of(last)) is not None:
+        return None if steps is None else Behind(steps, last, forest)
+    other = other_step(last)
+    return None if other is None or any(s.categorical for s in other.signature.inputs) else Behind(steps, last, other=other)
 
 
-def steps_output(model: Any, steps: Any, signature: Signature, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """Return what the trees read, asked of the library."""
+def steps_output(model: Any, steps: Any, signature: Signature, feeds: dict[str, np.ndarray], *, absent: float = 0.0) -> np.ndarray:
+    """Return what the trees read, asked of the library; `absent` is what sparse answers do not hold."""
+    x = TableMaker(model, signature)(feeds)
     with quiet():
-        out = steps.transform(TableMaker(model, signature)(feeds))
-    return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype=np.float64)
+        out = x if steps is None else steps.transform(x)
+    if not hasattr(out, "toarray"):
+        return np.asarray(out, dtype=np.float64)
+    dense = np.asarray(out.toarray(), dtype=np.float64)
+    return np.where(dense == 0, absent, dense)
+
+
+def other_feeds(other: OtherStep, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the trees read as the feeds of their own framework."""
+    at = {s.name: [other.position(c.name) for c in s.columns] or slice(None) for s in other.signature.inputs}
+    return {s.name: np.ascontiguousarray(x[:, at[s.name]], dtype=s.dtype) for s in other.signature.inputs}
+
+
+def _wanted_rows(found: Behind, start: np.ndarray, can_miss: np.ndarray, seed: int) -> np.ndarray:
+    """Return rows of the trees' own columns that take both branches of their nodes."""
+    if found.other is None:
+        forest = found.forest
+        return path_rows(
+            forest.trees,  # type: ignore[union-attr]
+            columns=len(start), dtype=found.dtype, base_rows=start[None], seed=seed, max_nodes=_MAX_NODES, missing=can_miss,
+        )  # fmt: skip
+    other = found.other
+    feeds = other.framework.probe(other.model, signature=other.signature, seed=seed)
+    count = len(next(iter(feeds.values())))
+    rows = np.empty((count, len(start)), dtype=found.dtype)
+    for s in other.signature.inputs:
+        rows[:, [other.position(c.name) for c in s.columns] or slice(None)] = feeds[s.name]
+    if count > 2 * _MAX_NODES:
+        rows = rows[np.random.default_rng(seed).choice(count, 2 * _MAX_NODES, replace=False)]
+    return np.where(np.isnan(rows) & ~can_miss, start.astype(rows.dtype), rows)
 
 
 def _columns(signature: Signature) -> list[tuple[str, int]]:
@@ -60,17 +107,14 @@ def paths_behind_steps(model: Any, signature: Signature, feeds: dict[str, np.nda
     """Return rows that lead to both branches of the trees' nodes, as far as columns can be led back."""
     if (found := behind_steps(model)) is None:
         return []
-    steps, _, forest = found
     columns = _columns(signature)
     if len(columns) > _MAX_COLUMNS or any(len(s.shape) < 2 for s in signature.inputs):
         return []
-    origins, start = _watch(model, steps, signature, feeds, columns)
+    origins, start = _watch(model, found.steps, signature, feeds, columns)
     can_miss = np.array([_misses(o, signature, columns) for o in origins])
-    rows = path_rows(
-        forest.trees, columns=len(start), dtype=forest.dtype, base_rows=start[None], seed=seed, max_nodes=_MAX_NODES, missing=can_miss
-    )
+    rows = _wanted_rows(found, start, can_miss, seed)
     parts = [_back(rows, start, origins, columns, signature, feeds, 0.0)]
-    if forest.dtype == "float64":  # going back and forth may lose the last bit that a threshold asks for
+    if found.dtype == "float64":  # going back and forth may lose the last bit that a threshold asks for
         parts += [_back(rows, start, origins, columns, signature, feeds, nudge) for nudge in (-1e-12, 1e-12)]
     return parts
 

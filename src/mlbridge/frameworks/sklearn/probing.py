@@ -12,7 +12,8 @@ from ..trees import node_coverage, path_rows
 from .answers import quiet
 from .emitter import class_name
 from .native import TableMaker, column_names
-from .pipeline_paths import behind_steps, paths_behind_steps, steps_output
+from .other_steps import other_steps
+from .pipeline_paths import behind_steps, other_feeds, paths_behind_steps, steps_output
 from .tracing import trace
 from .tree_models import Ensemble, forest_of
 
@@ -218,7 +219,13 @@ def _places(signature: Signature, names: list[str] | None) -> list[tuple[str, in
 
 
 def tolerance(model: Any, signature: Signature) -> float:
-    """Return the largest relative error of a right conversion: 1e-12 per hundred trees, else 1e-9; 1e-4 where answers are float32."""
+    """Return the largest relative error of a right conversion.
+
+    1e-12 per hundred trees, else 1e-9; 1e-4 where answers are float32; what another library's steps need, where it is more.
+    """
+    others = [getattr(s.framework, "tolerance", lambda *_, **__: 1e-9)(s.model, signature=s.signature) for s in other_steps(model)]
+    if others:
+        return max(1e-9, *others)
     if any(s.dtype == "float32" for s in signature.outputs):
         return 1e-4
     found = own_trees(model)
@@ -249,6 +256,10 @@ def _coverage_behind_steps(model: Any, rows: dict[str, np.ndarray], signature: S
     """Return the share for trees behind steps; combinations the steps can never make count as reachable, so it is a lower bound."""
     if (behind := behind_steps(model)) is None:
         return None
-    steps, _, forest = behind
-    x = steps_output(model, steps, signature, rows)
-    return node_coverage(forest.trees, x.astype(forest.dtype), dtype=forest.dtype, missing=np.asarray(np.isnan(x).any(axis=0)))
+    absent = getattr(behind.other.framework, "absent", 0.0) if behind.other is not None else 0.0
+    x = steps_output(model, behind.steps, signature, rows, absent=absent)
+    if behind.other is not None:
+        covered = getattr(behind.other.framework, "coverage", None)
+        return None if covered is None else covered(behind.last, other_feeds(behind.other, x), signature=behind.other.signature)
+    trees, dtype = behind.forest.trees, behind.dtype  # type: ignore[union-attr]
+    return node_coverage(trees, x.astype(dtype), dtype=dtype, missing=np.asarray(np.isnan(x).any(axis=0)))

@@ -45,10 +45,26 @@ for _method in ("predict", "predict_proba", "decision_function"):
 def isotonic(e: Emitter, est: Any, x: str) -> str:
     """Emit the interpolation of x ("rows", 1); outside, clipped or NaN as the model says."""
     knots, values = np.asarray(est.X_thresholds_, dtype=np.float64), np.asarray(est.y_thresholds_, dtype=np.float64)
+    single = est.X_thresholds_.dtype == np.float32 and len(knots) > 1
+    if single:  # trained on another library's float32 scores, it computes in float32 too
+        x = e.graph.cast(e.graph.cast(x, "float32"), "float64")
+    clipped = clip(e, x, float(est.X_min_), float(est.X_max_)) if est.out_of_bounds == "clip" else x
+    value = _interpolate_single(e, clipped, est) if single else interpolate(e, clipped, knots, values)
     if est.out_of_bounds == "clip":
-        return interpolate(e, clip(e, x, float(est.X_min_), float(est.X_max_)), knots, values)
+        return value
     inside = e.op("And", e.op("GreaterOrEqual", x, knots[0]), e.op("LessOrEqual", x, knots[-1]))
-    return e.op("Where", inside, interpolate(e, x, knots, values), np.nan)
+    return e.op("Where", inside, value, np.nan)
+
+
+def _interpolate_single(e: Emitter, x: str, est: Any) -> str:
+    """Interpolate in float32, step by step as scipy's interp1d does there."""
+    knots, values = est.X_thresholds_, est.y_thresholds_.astype(np.float32)
+    below = e.reduce("Sum", e.graph.cast(e.op("Less", knots.astype(np.float64)[None], x), "int64"), keep=False)
+    lo = e.op("Sub", e.op("Clip", below, np.int64(1), np.int64(len(knots) - 1)), np.int64(1))
+    slope = np.diff(values) / np.diff(knots)
+    left, base, rate = (e.tall(e.op("Gather", np.ascontiguousarray(v), lo)) for v in (knots[:-1], values[:-1], slope))
+    rise = e.op("Mul", rate, e.op("Sub", e.graph.cast(x, "float32"), left))
+    return e.graph.cast(e.op("Add", rise, base), "float64")
 
 
 @emits("predict", "IsotonicRegression")

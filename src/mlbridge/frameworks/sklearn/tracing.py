@@ -12,6 +12,7 @@ import numpy as np
 
 from ...signature import Column
 from .emitter import class_name
+from .other_steps import OtherStep, other_step
 
 __all__ = ["Use", "column_of", "level_values", "trace"]
 
@@ -27,6 +28,7 @@ class Use:
 
     encoders: list[tuple[Any, int]] = field(default_factory=list)  # the encoder, and the column's position in it
     imputers: list[Any] = field(default_factory=list)
+    readers: list[Column] = field(default_factory=list)  # what steps of other libraries call it, where it is a category to them
     text: bool = False
     numeric: bool = False  # read as a number somewhere
     category: bool = False  # read as a pandas category by the model itself
@@ -99,6 +101,9 @@ def _walk_inside(est: Any, name: str, cols: list[int | None], uses: list[Use]) -
             if cols[j] is not None:
                 uses[cols[j]].numeric = True
         return None
+    step = other_step(est) if hasattr(est, "n_features_in_") else None
+    if step is not None:
+        return _walk_other(step, cols, uses)
     inner = [getattr(est, a) for a in ("best_estimator_", "estimator_", "regressor_") if hasattr(est, a)]
     if not inner and hasattr(est, "calibrated_classifiers_"):
         inner = [c.estimator for c in est.calibrated_classifiers_]
@@ -112,6 +117,19 @@ def _walk_inside(est: Any, name: str, cols: list[int | None], uses: list[Use]) -
     for e in inner:
         _walk(e, cols, uses)
     return None
+
+
+def _walk_other(step: OtherStep, cols: list[int | None], uses: list[Use]) -> None:
+    """Note which columns a step of another library reads as categories, and which as numbers."""
+    levels = {step.position(c.name): c for c in step.signature.columns if c.categories is not None}
+    for i, c in enumerate(cols):
+        if c is None:
+            continue
+        if i in levels:
+            uses[c].readers.append(levels[i])
+            uses[c].category = True
+        else:
+            uses[c].numeric = True
 
 
 def _walk_columns(est: Any, cols: list[int | None], uses: list[Use]) -> list[int | None] | None:
@@ -177,7 +195,8 @@ def column_of(name: str, use: Use, dtype: Any) -> Column | None:
     """
     sampled = getattr(dtype, "categories", None)
     from_model = [lv for lv in (_tidy(e.categories_[i]) for e, i in use.encoders) if lv is not None]
-    levels = from_model[0] if from_model and len(from_model) == len(use.encoders) else None
+    from_model += [c.categories for c in use.readers if c.categories]
+    levels = from_model[0] if from_model and len(from_model) == len(use.encoders) + len(use.readers) else None
     if levels is None and (sampled is None or (levels := _tidy(sampled)) is None):
         return None
     if sampled is None and not isinstance(levels[0], str | bool) and use.numeric:
@@ -189,7 +208,8 @@ def column_of(name: str, use: Use, dtype: Any) -> Column | None:
         levels = _tidy(sampled) or levels
     else:
         ordered = False
-    keep = bool(use.encoders) and all(_keeps_unknown(e) for e, _ in use.encoders)
+    answers = [_keeps_unknown(e) for e, _ in use.encoders] + [c.unknown == "keep" for c in use.readers]
+    keep = bool(answers) and all(answers)
     return Column(name, categories=levels, ordered=ordered, unknown="keep" if keep and not isinstance(levels[0], bool) else "refuse")
 
 

@@ -38,6 +38,7 @@ class XgboostFramework:
     name: ClassVar[str] = "xgboost"
     formats: ClassVar[frozenset[str]] = frozenset({"xgboost-json", "xgboost-ubj"})
     options: ClassVar[frozenset[str]] = frozenset({"iteration_range"})
+    absent: ClassVar[float] = float("nan")  # what an entry that a sparse matrix does not hold means to the library
 
     def accepts(self, model: object, /) -> bool:
         """Whether this is an XGBoost estimator or booster, or a model `read` returned."""

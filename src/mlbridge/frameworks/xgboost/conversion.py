@@ -164,7 +164,7 @@ def _answer(graph: Graph, model: XgboostModel, total: str) -> None:
     names, kind = [s.name for s in graph.signature.outputs], kind_of(model)
     wide = graph.cast(total, "float64")
     if kind == "softmax":
-        scores = graph.cast(graph.add("Softmax", wide, axis=1), "float32")
+        scores = _softmax(graph, total)
         best = graph.add("ArgMax", scores, axis=1, keepdims=0)
         _give(graph, {"label": graph.cast(best, "int32"), "probabilities": scores}, names)
         return
@@ -186,6 +186,15 @@ def _answer(graph: Graph, model: XgboostModel, total: str) -> None:
     else:
         spec = graph.signature.outputs[0]
         _give(graph, {spec.name: value if len(spec.shape) == 2 else _flat(graph, value)}, names)
+
+
+def _softmax(graph: Graph, total: str) -> str:
+    """Step by step as XGBoost: powers and their division in float32, their sum in double."""
+    axis = graph.const([1], "int64")
+    less = graph.add("Sub", total, graph.add("ReduceMax", total, axis, keepdims=1))
+    power = graph.cast(graph.add("Exp", graph.cast(less, "float64")), "float32")
+    whole = graph.cast(graph.add("ReduceSum", graph.cast(power, "float64"), axis, keepdims=1), "float32")
+    return graph.add("Div", power, whole)
 
 
 def _two_classes(graph: Graph, value: str, model: XgboostModel, suffix: str) -> dict[str, str]:
