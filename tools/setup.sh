@@ -44,7 +44,8 @@ setup_python() {
 setup_system() {
   apt_install r-base-core r-base-dev r-cran-randomforest r-cran-ranger r-cran-glmnet r-cran-gbm r-cran-rpart r-cran-nnet \
     r-cran-kernlab r-cran-e1071 r-cran-mgcv r-cran-survival r-cran-caret r-cran-mass r-cran-rcpp r-cran-testthat \
-    r-cran-roxygen2 r-cran-jsonlite r-cran-digest zip ||
+    r-cran-roxygen2 r-cran-jsonlite r-cran-digest r-cran-reticulate r-cran-knitr r-cran-markdown zip libgrpc++-dev libprotobuf-dev protobuf-compiler \
+    protobuf-compiler-grpc pkg-config ||
     echo "R is not installed; tests that need it are skipped" >&2
   if ! command -v javac >/dev/null; then apt_install openjdk-17-jdk-headless || echo "Java is not installed; tests that need it are skipped" >&2; fi
   if ! command -v mvn >/dev/null; then apt_install maven || echo "Maven is not installed; the jar is not built" >&2; fi
