@@ -152,7 +152,8 @@ def _encode(value: RObject, column: Any) -> np.ndarray:
         texts = ["NA" if np.isnan(v) else "TRUE" if v else "FALSE" for v in value.numbers()]
     else:
         texts = ["NA" if np.isnan(v) else number_text(v) for v in value.numbers()]
-    return np.array([levels.index(t) if t in levels else -1 for t in texts])
+    other = len(levels) if column.unknown == "keep" else -1
+    return np.array([levels.index(t) if t in levels else -1 if t == "NA" else other for t in texts])
 
 
 def answers(stem: Path, part: str) -> dict[str, np.ndarray]:

@@ -52,6 +52,7 @@ _NORMAL_TAIL = (
 )  # fmt: skip
 _SQRT_32 = 5.656854249492380195
 _ONE_OVER_SQRT_2PI = 0.398942280401432677939946059934
+_ATAN_TERMS = 12  # of a series in tan(pi/16) at most: the next is below 1e-17
 
 
 class Arithmetic:
@@ -177,15 +178,32 @@ class Arithmetic:
         return self.op("Sigmoid", x)
 
     def atan(self, x: Any) -> str:
-        """Arc tangent: halve the angle four times, then its series."""
+        """Arc tangent."""
+        small, over, under = self._reduced_atan(x)
+        return self.add(small, self.mul(self.sub(over, under), math.pi / 2))
+
+    def cauchy(self, x: Any) -> str:
+        """The distribution function of Cauchy's distribution (R's pcauchy), its lower tail without cancellation."""
+        small, over, under = self._reduced_atan(x)
+        return self.add(self.div(small, math.pi), self.add(0.5, self.mul(self.sub(over, under), 0.5)))
+
+    def _reduced_atan(self, x: Any) -> tuple[str, str, str]:
+        """Return atan(x), or atan(-1/x) beyond one; and, as 0 or 1, whether x is above 1 and whether it is below -1."""
         x = self.value(x)
-        big = self.op("Greater", self.op("Abs", x), 1.0)
-        t = self.where(big, self.div(-1.0, x), x)
-        for _ in range(4):
+        over, under = (self.graph.cast(self.op(op, x, edge), "float64") for op, edge in (("Greater", 1.0), ("Less", -1.0)))
+        t = self.where(self.op("Greater", self.op("Abs", x), 1.0), self.div(-1.0, x), x)
+        for _ in range(2):  # half the angle, twice: the series then needs few terms
             t = self.div(t, self.add(1.0, self.op("Sqrt", self.add(1.0, self.mul(t, t)))))
-        square = self.mul(t, t)
-        series = self.mul(t, self.polynomial(square, [(-1) ** k / (2 * k + 1) for k in range(7, -1, -1)]), 16.0)
-        return self.where(big, self.add(self.mul(self.op("Sign", x), math.pi / 2), series), series)
+        return self.mul(t, self.series(self.mul(t, t), [4.0 * (-1) ** k / (2 * k + 1) for k in range(_ATAN_TERMS)])), over, under
+
+    def series(self, x: str, coefficients: Any) -> str:
+        """Sum c[k] x^k, all powers at once: for coefficients whose terms do not cancel; same shape as x."""
+        return self.flat(self._powers(x, np.asarray(coefficients)[:, None]), axis=-1)
+
+    def _powers(self, x: str, coefficients: np.ndarray) -> str:
+        """Return the sums of powers times coefficients (powers, m), on an axis of their own."""
+        deep = self.graph.add("Unsqueeze", x, self.graph.const([-1], "int64"))
+        return self.matmul(self.op("Pow", deep, np.arange(len(coefficients), dtype=np.float64)), coefficients)
 
     def normal(self, x: Any) -> str:
         """The distribution function of the standard normal (R's pnorm)."""
@@ -205,9 +223,13 @@ class Arithmetic:
         return self.where(self.op("LessOrEqual", y, 0.67448975), centre, outer)
 
     def _ratio(self, x: str, numerator: tuple, denominator: tuple) -> str:
-        """Cody's rational functions: the numerator's leading coefficient stands last, the denominator's is one."""
-        top = self.polynomial(x, (numerator[-1], *numerator[:-1]))
-        return self.div(top, self.polynomial(x, (1.0, *denominator)))
+        """Cody's rational functions: the numerator's leading coefficient stands last, the denominator's is one.
+
+        All coefficients are positive, and so is x: summing powers loses nothing against Horner's rule.
+        """
+        both = np.stack([(*numerator[:-1][::-1], numerator[-1]), (*denominator[::-1], 1.0)], axis=1)
+        top, bottom = self.graph.add("Split", self._powers(x, both), axis=-1, num_outputs=2, outputs=2)
+        return self.flat(self.div(top, bottom), axis=-1)
 
     def columns(self, values: list[str]) -> str:
         """Join columns side by side; neighbours cut from one block of the input are taken in one piece."""
@@ -235,27 +257,29 @@ class Arithmetic:
 
     def softmax(self, x: str) -> str:
         """exp(x - max) normalised along the last axis."""
-        top = self.graph.add("ReduceMax", x, self.graph.const([1], "int64"), keepdims=1)
-        e = self.exp(self.sub(x, top))
-        return self.div(e, self.total(e))
+        return self.graph.add("Softmax", x, axis=1)
 
-    def total(self, x: str) -> str:
-        """Sum along the last axis, which stays."""
-        return self.graph.add("ReduceSum", x, self.graph.const([1], "int64"), keepdims=1)
+    def total(self, x: str, *, keep: bool = True) -> str:
+        """Sum along the last axis, which stays unless `keep` says otherwise."""
+        return self.graph.add("ReduceSum", x, self.graph.const([1], "int64"), keepdims=int(keep))
 
     def matmul(self, x: str, weights: Any) -> str:
         """Matrix product with a constant matrix (k, m)."""
         return self.op("MatMul", x, np.asarray(weights, dtype=np.float64))
 
-    def flat(self, x: str) -> str:
-        """Drop the last axis of ("rows", 1)."""
-        return self.graph.add("Squeeze", x, self.graph.const([1], "int64"))
+    def flat(self, x: str, *, axis: int = 1) -> str:
+        """Drop an axis of one, the last of ("rows", 1)."""
+        return self.graph.add("Squeeze", x, self.graph.const([axis], "int64"))
+
+    def upright(self, x: str) -> str:
+        """Turn ("rows",) into ("rows", 1)."""
+        return self.graph.add("Unsqueeze", x, self.graph.const([1], "int64"))
 
     def label(self, scores: str) -> str:
         """Code of the largest score as int32, the first of ties; -1 where a score is missing."""
         best = self.graph.cast(self.graph.add("ArgMax", scores, axis=1, keepdims=0), "int32")
-        return self.masked(best, self.total(scores))
+        return self.masked(best, self.total(scores, keep=False))
 
     def masked(self, codes: str, witness: str) -> str:
-        """Set int32 codes to -1 where the witness, ("rows", 1), is NaN."""
-        return self.graph.add("Where", self.graph.add("IsNaN", self.flat(witness)), self.graph.const(np.int32(-1)), codes)
+        """Set int32 codes to -1 where the witness, ("rows",), is NaN."""
+        return self.graph.add("Where", self.graph.add("IsNaN", witness), self.graph.const(np.int32(-1)), codes)

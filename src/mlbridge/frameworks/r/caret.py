@@ -114,7 +114,7 @@ class Train(Family):
             raw = {f.column.name: scope[f.column.name] for f in self.fields()}
             return apply_preprocess(ar, steps, raw, complete=False), None
         ev = self.frame.evaluator(ar, scope)
-        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
+        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")))
         columns = {n: Numeric(ar.graph.add("Gather", x, ar.graph.const([j], "int64"), axis=1)) for j, n in enumerate(names)}
         used = self.chosen.get("xNames")
         rotated = steps is not None and "pca" in steps["method"].names
@@ -135,5 +135,5 @@ class Train(Family):
     @staticmethod
     def _mask(ar: Arithmetic, name: str, value: str, witness: str) -> str:
         if name == "label":
-            return ar.masked(value, witness)
+            return ar.masked(value, ar.flat(witness))
         return ar.add(value, witness if name == "probabilities" else ar.flat(witness))

@@ -7,6 +7,8 @@ Chambers and Hastie, "Statistical Models in S" (1992), chapter 2.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from .robject import RObject
@@ -51,6 +53,9 @@ def contrast_matrix(given: RObject | None, levels: tuple[str, ...], name: str) -
         return np.eye(n)[:, :-1], levels[:-1]
     if kind == "contr.sum":
         return np.vstack([np.eye(n - 1), -np.ones((1, n - 1))]), numbers
+    if kind == "contr.sdif":  # MASS: what each level has over the one before
+        steps = np.arange(n)[:, None] - np.arange(n - 1)[None, :]
+        return np.where(steps > 0, 1.0, 0.0) - (n - 1 - np.arange(n - 1)) / n, tuple(f"{b}-{a}" for a, b in itertools.pairwise(levels))
     if kind == "contr.helmert":
         helmert = np.zeros((n, n - 1))
         for j in range(n - 1):

@@ -51,35 +51,33 @@ class Lda(Family):
         if self.frame is None:
             return ar.columns([scope[n].name for n in self.columns])
         ev = self.frame.evaluator(ar, scope)
-        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
+        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")))
         if names != tuple(self.columns):
             raise refuse(f"the model matrix has columns {names[:8]}, the means are of {tuple(self.columns)[:8]}")
         return x
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        distance = self._distance(ar, self._inputs(ar, scope))
-        posterior = ar.softmax(ar.op("Neg", distance))
-        return {"label": ar.label(ar.op("Neg", distance)), "probabilities": posterior}
+        centre = self.prior @ self.means  # near every group: what is subtracted first costs no digits later
+        scores = self._scores(ar, ar.sub(self._inputs(ar, scope), centre[None]), self.means - centre)
+        return {"label": ar.label(scores), "probabilities": ar.softmax(scores)}
 
-    def _distance(self, ar: Arithmetic, x: str) -> str:
-        centre = self.prior @ self.means
-        group = (self.means - centre) @ self.scaling
-        scores = ar.matmul(ar.sub(x, centre[None]), self.scaling)
-        constant = 0.5 * (group**2).sum(axis=1) - np.log(self.prior)
-        return ar.sub(constant[None], ar.matmul(scores, group.T))
+    def _scores(self, ar: Arithmetic, x: str, means: np.ndarray) -> str:
+        """Return log densities of the groups but for a common constant; `x` and `means` are centred."""
+        group = means @ self.scaling
+        constant = np.log(self.prior) - 0.5 * (group**2).sum(axis=1)
+        return ar.add(ar.matmul(x, self.scaling @ group.T), constant[None])
 
 
 class Qda(Lda):
     """Quadratic discriminant analysis."""
 
-    def _distance(self, ar: Arithmetic, x: str) -> str:
-        determinants = self.model["ldet"].numbers()
-        parts = []
-        for i in range(len(self.prior)):
-            deviation = ar.matmul(ar.sub(x, self.means[i][None]), self.scaling[:, :, i])
-            half = ar.mul(ar.total(ar.mul(deviation, deviation)), 0.5)
-            parts.append(ar.add(half, 0.5 * determinants[i] - np.log(self.prior[i])))
-        return ar.graph.concat(parts)
+    def _scores(self, ar: Arithmetic, x: str, means: np.ndarray) -> str:
+        groups, (_, rank, _) = len(means), self.scaling.shape
+        scaling = [self.scaling[:, :, i] for i in range(groups)]
+        middle = np.concatenate([means[i] @ scaling[i] for i in range(groups)])
+        deviation = ar.sub(ar.matmul(x, np.hstack(scaling)), middle[None])
+        constant = np.log(self.prior) - 0.5 * self.model["ldet"].numbers()
+        return ar.add(ar.matmul(ar.mul(deviation, deviation), np.kron(np.eye(groups), np.full((rank, 1), -0.5))), constant[None])
 
 
 class Polr(Family):
@@ -108,18 +106,15 @@ class Polr(Family):
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         ev = self.frame.evaluator(ar, scope)
-        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
-        missing = [n for n in self.names if n not in names]
+        design = self.frame.design(ev, named_lists(self.model.get("contrasts")))
+        missing = [n for n in self.names if n not in design.names]
         if missing:
             raise refuse(f"the model matrix lacks {missing[:5]}")
-        x = ar.graph.add("Gather", x, ar.graph.const([names.index(n) for n in self.names], "int64"), axis=1)
-        q = ar.sub(self.zeta[None], ar.matmul(x, self.beta[:, None]))
-        cumulative = self._distribution(ar, q)
-        first = ar.graph.add("Gather", cumulative, ar.graph.const([0], "int64"), axis=1)
-        nothing = ar.mul(ar.where(ar.is_missing(first), np.nan, 0.0), 1.0)
-        low = ar.graph.concat([nothing, cumulative])
-        high = ar.graph.concat([cumulative, ar.add(nothing, 1.0)])
-        p = ar.sub(high, low)
+        weights = np.array([self.beta[self.names.index(n)] if n in self.names else np.nan for n in design.names])
+        cuts = len(self.zeta)
+        cumulative = self._distribution(ar, design.product(-np.repeat(weights[:, None], cuts, axis=1), self.zeta))
+        steps = np.eye(cuts, cuts + 1) - np.eye(cuts, cuts + 1, 1)  # each class is what its cut adds to the one before
+        p = ar.add(ar.matmul(cumulative, steps), np.eye(1, cuts + 1, cuts))
         return {"label": ar.label(p), "probabilities": p}
 
     def _distribution(self, ar: Arithmetic, q: str) -> str:
@@ -132,6 +127,5 @@ class Polr(Family):
         if self.method == "cloglog":
             return ar.op("Neg", ar.expm1(ar.op("Neg", ar.exp(q))))
         if self.method == "cauchit":
-            tail = ar.div(ar.atan(ar.div(-1.0, q)), np.pi)
-            return ar.where(ar.op("Less", q, -1.0), tail, ar.add(0.5, ar.div(ar.atan(q), np.pi)))
+            return ar.cauchy(q)
         raise refuse(f"polr with the method {self.method!r}")

@@ -18,10 +18,10 @@ from .arithmetic import Arithmetic
 from .robject import NA_INTEGER, RObject, number_text
 from .values import Factor, Numeric, Scope, look_up, recode, refuse
 
-__all__ = ["CONSTANTS", "FACTOR_CALLS", "Evaluator", "head"]
+__all__ = ["CONSTANTS", "FACTOR_CALLS", "Evaluator", "head", "strata_levels"]
 
 CONSTANTS: Mapping[str, Any] = {"pi": np.float64(math.pi), "T": np.bool_(True), "F": np.bool_(False)}
-FACTOR_CALLS = frozenset({"factor", "as.factor", "ordered", "as.ordered", "C", "relevel", "as.character", "droplevels"})
+FACTOR_CALLS = frozenset({"factor", "as.factor", "ordered", "as.ordered", "C", "relevel", "as.character", "droplevels", "strata"})
 _MAX_DEPTH = 200  # a formula nested deeper was not written by a person
 
 _COMPARE = {"==": "Equal", "<": "Less", ">": "Greater", "<=": "LessOrEqual", ">=": "GreaterOrEqual"}
@@ -43,7 +43,8 @@ _UNARY = {
     "sign": "Sign",
     "tanh": "Tanh",
 }
-_TRANSPARENT = frozenset({"(", "I", "identity", "offset", "as.numeric", "as.double", "as.vector", "c", "as.matrix", "drop", "strata"})
+_LOGICAL = frozenset({"&", "|", "!", "&&", "||", "!=", "is.na", "as.logical", "xor", "%in%"})
+_TRANSPARENT = frozenset({"(", "I", "identity", "offset", "as.numeric", "as.double", "as.vector", "c", "as.matrix", "drop"})
 
 
 def head(node: Any) -> str:
@@ -59,6 +60,12 @@ def head(node: Any) -> str:
         if symbols and operator.value in ("::", ":::"):
             return name.value
     return ""
+
+
+def strata_levels(column: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values of a column that strata of these names stand for."""
+    prefix = f"{column}="
+    return tuple(n.removeprefix(prefix).strip() for n in names) if all(n.startswith(prefix) for n in names) else tuple(names)
 
 
 def constant(value: Any) -> bool:
@@ -78,7 +85,8 @@ def literal(node: RObject) -> Any:
         numbers = node.numbers()
         return numbers[0] if numbers.size == 1 and not node.dim else node.array()
     if node.kind == "list":
-        return {n: literal(v) for n, v in zip(node.names, node.value) if isinstance(v, RObject)}
+        names = node.names or range(len(node.value))
+        return {n: literal(v) for n, v in zip(names, node.value) if isinstance(v, RObject)}
     raise refuse(f"an expression that holds a {node.kind}")
 
 
@@ -135,6 +143,8 @@ class Evaluator:
         name = head(node)
         args, named = [], {}
         method = getattr(self, f"_fn_{_METHODS.get(name, '')}", None) if name in _METHODS else None
+        if name == "strata":
+            return self._strata(node)
         if name in ("relevel", "C", "droplevels") and len(node.value) > 1:
             return self._fn_factor([self._eval(node.value[1])], {})  # the levels' order and contrasts come from the file
         for tag, arg in zip(node.tags[1:] if node.tags else [None] * (len(node.value) - 1), node.value[1:]):
@@ -197,6 +207,8 @@ class Evaluator:
             and any(isinstance(v, (list, np.ndarray, float)) for v in values)
         ):
             return self._member(name, values)
+        if name == "%in%" and len(values) == 2 and isinstance(values[0], Numeric) and constant(values[1]) and not isinstance(values[1], list):
+            return self._among(values[0].name, values[1])
         table: dict[str, Callable[..., str]] = {
             "+": ar.add, "*": ar.mul, "/": ar.div, "^": ar.power, "%%": ar.modulo,
             "&": ar.conjunction, "|": ar.disjunction, "&&": ar.conjunction, "||": ar.disjunction, "!": ar.negate,
@@ -214,7 +226,13 @@ class Evaluator:
             "is.na": lambda x: ar.graph.cast(ar.is_missing(x), "float64"),
             "!=": lambda a, b: ar.sub(1.0, ar.compare("Equal", a, b)),
             "ifelse": ar.choose,
-            "pmin": lambda a, b: ar.op("Min", a, b), "pmax": lambda a, b: ar.op("Max", a, b),
+            "pmin": lambda a, *b: ar.op("Min", a, *b), "pmax": lambda a, *b: ar.op("Max", a, *b),
+            "xor": lambda a, b: ar.compare("Equal", ar.add(ar.truth(a), ar.truth(b)), 1.0),
+            "asin": lambda x: ar.atan(ar.div(x, ar.op("Sqrt", ar.mul(ar.sub(1.0, x), ar.add(1.0, x))))),
+            "acos": lambda x: ar.mul(2.0, ar.atan(ar.op("Sqrt", ar.div(ar.sub(1.0, x), ar.add(1.0, x))))),
+            "asinh": lambda x: ar.mul(ar.op("Sign", x), ar.log1p(_asinh_argument(ar, ar.op("Abs", x)))),
+            "acosh": lambda x: ar.log(ar.add(x, ar.op("Sqrt", ar.mul(ar.sub(x, 1.0), ar.add(x, 1.0))))),
+            "atanh": lambda x: ar.mul(0.5, ar.sub(ar.log1p(x), ar.log1p(ar.op("Neg", x)))),
         }  # fmt: skip
         if name == "+" and len(values) == 1:
             return values[0]
@@ -235,16 +253,20 @@ class Evaluator:
             out = table[name](*operands)
         except TypeError as exc:
             raise refuse(f"{name}() with {len(operands)} arguments") from exc
-        return Numeric(out, columns, logical=name in ("&", "|", "!", "&&", "||", "!=", "is.na", "as.logical"))
+        return Numeric(out, columns, logical=name in _LOGICAL)
 
     def _member(self, name: str, values: list) -> Numeric:
         factor = next(v for v in values if isinstance(v, Factor))
         other = next(v for v in values if not isinstance(v, Factor))
         texts = list(other) if isinstance(other, list) else [number_text(float(v)) for v in np.atleast_1d(other)]
-        inside = np.array([v in texts for v in factor.levels], dtype=np.float64)
+        inside = np.array([v in texts for v in factor.levels] + [False] * factor.open, dtype=np.float64)
         if name == "!=":
             inside = 1 - inside
         return Numeric(look_up(self.ar, factor, inside, 0.0 if name == "%in%" else np.nan), logical=True)
+
+    def _among(self, x: str, values: Any) -> Numeric:
+        hits = self.ar.graph.cast(self.ar.op("Equal", x, np.atleast_1d(np.asarray(values, dtype=np.float64))[None, :]), "float64")
+        return Numeric(self.ar.graph.add("ReduceMax", hits, self.ar.graph.const([1], "int64"), keepdims=1), logical=True)
 
     # ------------------------------------------------------------ factors
 
@@ -264,6 +286,15 @@ class Evaluator:
         if labels is not None and not (isinstance(labels, list) and len(labels) == len(x.levels) == len(set(labels))):
             raise refuse("factor() with labels that merge levels")
         return Factor(x.codes, x.levels if labels is None else tuple(labels), x.ordered)
+
+    def _strata(self, node: RObject) -> Factor:
+        """A column as strata, which survival names `column=value` unless the column is a factor."""
+        named, column = self._hint, node.value[1]
+        if named is None or len(node.value) != 2 or not isinstance(column, RObject) or column.kind != "symbol":
+            raise refuse("strata() of several columns or of an expression")
+        levels, x = strata_levels(column.value, named), self._symbol(column.value, as_factor=True)
+        x = self._from_number(x, levels) if isinstance(x, Numeric) else recode(self.ar, x, levels)
+        return Factor(x.codes, named)
 
     @staticmethod
     def _texts(levels: Any) -> list[str]:
@@ -303,6 +334,13 @@ class Evaluator:
         names = tuple(labels) if isinstance(labels, list) else _interval_names(breaks, int(named.get("dig.lab", 3)), right, lowest)
         return Factor(code, names, bool(named.get("ordered_result", False)))
 
+    def _fn_find_interval(self, args: list, named: dict) -> Numeric:
+        if named or len(args) != 2 or not isinstance(args[0], Numeric) or not constant(args[1]) or np.ndim(args[1]) > 1:
+            raise refuse("findInterval() of anything but a column, between given numbers")
+        ar, x = self.ar, args[0].name
+        below = ar.graph.cast(ar.op("GreaterOrEqual", x, np.atleast_1d(np.asarray(args[1], dtype=np.float64))[None, :]), "float64")
+        return Numeric(ar.where(ar.is_missing(x), np.nan, ar.total(below)))
+
     # ------------------------------------------------------------ bases
 
     def _column(self, args: list, what: str) -> str:
@@ -311,18 +349,31 @@ class Evaluator:
         return args[0].name
 
     def _fn_poly(self, args: list, named: dict) -> Numeric:
+        if "x" in named:
+            args = [named["x"], *args]
+        degree = named.get("degree", args[1] if len(args) == 2 and constant(args[1]) else 1)
+        columns = args[:1] if len(args) == 2 and constant(args[1]) else args
+        if not constant(degree) or np.ndim(degree) or not columns:
+            raise refuse("poly() whose degree is not a number")
+        raw, coefs = bool(named.get("raw", False)), named.get("coefs")
+        if len(columns) == 1:
+            parts = [self._powers(columns, int(degree), raw, coefs)]
+        else:
+            each = list(coefs.values()) if isinstance(coefs, dict) else [None] * len(columns)
+            if len(each) != len(columns):
+                raise refuse("poly() of several columns without the coefficients of each")
+            parts = [self._powers([c], int(degree), raw, e) for c, e in zip(columns, each)]
+        if len(parts) == 1:
+            return Numeric(parts[0], tuple(str(i + 1) for i in range(int(degree))))
+        return Numeric(*splines.products(self.ar, parts, int(degree)))
+
+    def _powers(self, args: list, degree: int, raw: bool, coefs: Any) -> str:
         x = self._column(args, "poly")
-        degree = named.get("degree", args[1] if len(args) > 1 else 1)
-        if not constant(degree) or any(not constant(a) for a in args[1:]):
-            raise refuse("poly() of several columns")
-        degree = int(degree)
-        names = tuple(str(i + 1) for i in range(degree))
-        if bool(named.get("raw", False)):
-            return Numeric(self.ar.graph.concat([x if i == 0 else self.ar.power(x, float(i + 1)) for i in range(degree)]), names)
-        coefs = named.get("coefs")
+        if raw:
+            return self.ar.graph.concat([x if i == 0 else self.ar.power(x, float(i + 1)) for i in range(degree)])
         if not isinstance(coefs, dict) or "alpha" not in coefs or "norm2" not in coefs:
             raise refuse("poly() without the coefficients of training depends on the batch")
-        return Numeric(splines.poly(self.ar, x, np.atleast_1d(coefs["alpha"]), np.atleast_1d(coefs["norm2"]), degree), names)
+        return splines.poly(self.ar, x, np.atleast_1d(coefs["alpha"]), np.atleast_1d(coefs["norm2"]), degree)
 
     def _knots(self, named: dict, what: str) -> tuple[np.ndarray, np.ndarray]:
         boundary = named.get("Boundary.knots")
@@ -357,7 +408,22 @@ class Evaluator:
         return Numeric(x)
 
     def _fn_list(self, args: list, named: dict) -> dict:
-        return named
+        return {**dict(enumerate(args)), **named}
+
+    def _fn_seq(self, args: list, named: dict) -> np.ndarray:
+        given = {**dict(zip(("from", "to", "by"), args)), **named}
+        if set(given) - {"from", "to", "by", "length.out"} or not all(constant(v) and np.ndim(v) == 0 for v in given.values()):
+            raise refuse("seq() of anything but numbers")
+        first, last = float(given.get("from", 1.0)), float(given.get("to", 1.0))
+        if "length.out" in given:
+            count = int(given["length.out"]) - 1
+            step = (last - first) / max(count, 1)
+        else:
+            step = float(given.get("by", 1.0 if last >= first else -1.0))
+            count = int((last - first) / step + 1e-10) if step else -1
+        if not 0 <= count <= 10_000:
+            raise refuse("seq() that ends nowhere")
+        return first + step * np.arange(count + 1)
 
     def _fn_cbind(self, args: list, named: dict) -> Numeric:
         values = [*args, *named.values()]
@@ -377,20 +443,29 @@ _METHODS = {
     **dict.fromkeys(FACTOR_CALLS, "factor"),
     "relevel": "factor",
     "cut": "cut",
+    "findInterval": "find_interval",
     "poly": "poly",
+    "polym": "poly",
     "ns": "ns",
     "bs": "bs",
     "scale": "scale",
     "list": "list",
+    "seq": "seq",
     "cbind": "cbind",
     ":": "sequence",
 }
 
 
+def _asinh_argument(ar: Arithmetic, x: str) -> str:
+    """Return what log1p turns into asinh of a positive number, without cancellation."""
+    square = ar.mul(x, x)
+    return ar.add(x, ar.div(square, ar.add(1.0, ar.op("Sqrt", ar.add(1.0, square)))))
+
+
 def _interval_names(breaks: np.ndarray, digits: int, right: bool, lowest: bool) -> tuple[str, ...]:
     """Name the intervals of `cut` as R does: as few digits as keep the breaks apart."""
     for d in range(digits, max(12, digits) + 1):
-        texts = [f"{b:.{d}g}" if np.isfinite(b) else ("Inf" if b > 0 else "-Inf") for b in breaks]
+        texts = [f"{b:.{d}g}" if np.isfinite(b) else (" Inf" if b > 0 else "-Inf") for b in breaks]  # R pads infinity like NaN
         if len(set(texts)) == len(texts):
             break
     opening, closing = ("(", "]") if right else ("[", ")")

@@ -129,6 +129,8 @@ def _prune(graph: Graph, wanted: set[str]) -> None:
     for node in reversed(graph.nodes):
         if wanted.intersection(node.output):
             wanted.update(node.input)
+            for body in (a.g for a in node.attribute if a.HasField("g")):  # it reads values from outside itself
+                wanted.update(name for inner in body.node for name in inner.input)
             kept.append(node)
     graph.nodes = kept[::-1]
     graph.initializers = [i for i in graph.initializers if i.name in wanted]

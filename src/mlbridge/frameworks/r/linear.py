@@ -54,9 +54,11 @@ class Lm(Family):
         self.frame = model_frame(self.model)
         coefficients = self.model["coefficients"]
         matrix = len(coefficients.dim) == 2
-        self.targets = coefficients.dimnames[1] if matrix else None
+        names = coefficients.dimnames[1] or ("",) * coefficients.dim[1] if matrix else ()
+        # cbind(log(a), b) leaves a response without a name
+        self.targets = tuple(n or f"response_{i + 1}" for i, n in enumerate(names)) if matrix else None
         self.names = (coefficients.dimnames[0] if matrix else coefficients.names) or ()
-        self.beta = coefficients.array().reshape(len(self.names), -1)
+        self.beta = coefficients.array().reshape(len(self.names), -1) if matrix else coefficients.numbers()
 
     def fields(self) -> Sequence[Field]:
         return self.frame.fields()
@@ -71,24 +73,17 @@ class Lm(Family):
         return (prediction_spec(None if self.targets is None else len(self.targets), columns=self.targets or (), missing="allow"),)
 
     def linear(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
-        """Return the linear predictor with its offsets, ("rows", targets)."""
+        """Return the linear predictor with its offsets, ("rows",) or ("rows", targets)."""
         ev = self.frame.evaluator(ar, scope)
-        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=True)
-        beta = self.beta[1:] if self.frame.intercept else self.beta
-        if names != tuple(self.names)[-len(names) :] or len(beta) != len(names):
-            raise refuse(f"the model matrix has columns {names[:8]}, the coefficients are {tuple(self.names)[:8]}")
-        known = np.isfinite(beta).all(axis=1)  # R leaves aliased coefficients NA and predicts without their columns
-        if not known.all():
-            x = ar.graph.add("Gather", x, ar.graph.const(np.flatnonzero(known)), axis=1)
-        eta = ar.matmul(x, beta[known])
-        if self.frame.intercept:
-            eta = ar.add(eta, self.beta[0][None])
-        offset = self.frame.offset(ev)
-        return eta if offset is None else ar.add(eta, offset)
+        design = self.frame.design(ev, named_lists(self.model.get("contrasts")))
+        first = int(self.frame.intercept)
+        if design.names != tuple(self.names)[first:]:
+            raise refuse(f"the model matrix has columns {design.names[:8]}, the coefficients are {tuple(self.names)[:8]}")
+        bias = self.beta[0] if first else np.zeros(self.beta.shape[1:])
+        return design.product(self.beta[first:], bias, offsets=self.frame.offsets(ev))  # R leaves aliased coefficients NA
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        eta = self.linear(ar, scope)
-        return {"prediction": eta if self.targets is not None else ar.flat(eta)}
+        return {"prediction": self.linear(ar, scope)}
 
 
 class Glm(Lm):
@@ -111,11 +106,11 @@ class Glm(Lm):
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         eta = self.linear(ar, scope)
         if self.kind == "link" and not self.as_classifier:
-            return {"prediction": ar.flat(eta)}
+            return {"prediction": eta}
         if self.link not in _LINKS_OF_R and not self.link.startswith("mu^"):
             raise refuse(f"the link {self.link!r} is none of R's own")
         mean = inverse_link(ar, self.link, eta, self.family)
-        return give_classes(ar, two_columns(ar, mean)) if self.as_classifier else {"prediction": ar.flat(mean)}
+        return give_classes(ar, two_columns(ar, ar.upright(mean))) if self.as_classifier else {"prediction": mean}
 
 
 def _classes(model: RObject, family: str) -> list:

@@ -38,10 +38,7 @@ def inverse_link(ar: Arithmetic, link: str, eta: str, family: RObject | None = N
     if link == "probit":
         return ar.normal(ar.clamp(eta, -_PROBIT_LIMIT, _PROBIT_LIMIT))
     if link == "cauchit":
-        x = ar.clamp(eta, -_CAUCHIT_LIMIT, _CAUCHIT_LIMIT)
-        # 1/2 + atan(x)/pi loses the lower tail; atan(-1/x)/pi keeps it
-        tail = ar.div(ar.atan(ar.div(-1.0, x)), np.pi)
-        return ar.where(ar.op("Less", x, -1.0), tail, ar.add(0.5, ar.div(ar.atan(x), np.pi)))
+        return ar.cauchy(ar.clamp(eta, -_CAUCHIT_LIMIT, _CAUCHIT_LIMIT))
     if link == "cloglog":
         return ar.clamp(ar.op("Neg", ar.expm1(ar.op("Neg", ar.exp(eta)))), _EPSILON, 1 - _EPSILON)
     if link == "log":

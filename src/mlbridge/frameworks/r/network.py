@@ -55,7 +55,7 @@ class Nnet(Family):
     def fields(self) -> Sequence[Field]:
         if self.frame is not None:
             return self.frame.fields()
-        return [numeric_field(n) for n in self._plain_names()]
+        return [numeric_field(n, missing="refuse") for n in self._plain_names()]  # R stops at a missing value
 
     def _plain_names(self) -> tuple[str, ...]:
         names = self.model.get("coefnames")
@@ -73,30 +73,31 @@ class Nnet(Family):
         k = self.layers[2]
         return (prediction_spec(None if k == 1 else k, missing="allow"),)
 
-    def _inputs(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
+    def _weigh(self, ar: Arithmetic, scope: Mapping[str, Any], weights: np.ndarray, bias: np.ndarray) -> str:
+        """Return the inputs' product with weights (p, m), plus a bias."""
         if self.frame is None:
-            return ar.columns([_number(scope[n]) for n in self._plain_names()])
+            x = ar.columns([_number(scope[n]) for n in self._plain_names()])
+            return ar.add(ar.matmul(x, weights), bias)
         ev = self.frame.evaluator(ar, scope)
         if self.frame.offset_index or self.frame.extra_offsets:
             raise refuse("a network with an offset")
-        x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")), drop_intercept=not self.multinomial)
+        design = self.frame.design(ev, named_lists(self.model.get("contrasts")))
+        first = int(self.multinomial and self.frame.intercept)  # multinom counts its intercept among the inputs
+        names = ("(Intercept)",) * first + design.names
         wanted = self.model.get("vcoefnames" if self.multinomial else "coefnames")
         if isinstance(wanted, RObject) and tuple(wanted.strings()) != names:
             raise refuse(f"the model matrix has columns {names[:8]}, the network's are {tuple(wanted.strings())[:8]}")
-        return x
+        return design.product(weights[first:], bias + weights[:first].sum(axis=0))
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         p, h, k = self.layers
-        x = self._inputs(ar, scope)
-        hidden = None
-        if h:
-            hidden = self._sigmoid(ar, ar.add(ar.matmul(x, self.hidden[:, 1 : 1 + p].T), self.hidden[:, 0][None]))
-        parts = []
-        if self.out[:, 1 : 1 + p].any() or hidden is None:
-            parts.append(ar.matmul(x, self.out[:, 1 : 1 + p].T))
-        if hidden is not None:
-            parts.append(ar.matmul(hidden, self.out[:, 1 + p : 1 + p + h].T))
-        out = ar.add(*parts, self.out[:, 0][None])
+        skip, bias = self.out[:, 1 : 1 + p].T, self.out[:, 0]
+        if not h:
+            out = self._weigh(ar, scope, skip, bias)
+        else:
+            hidden = self._sigmoid(ar, self._weigh(ar, scope, self.hidden[:, 1 : 1 + p].T, self.hidden[:, 0]))
+            out = ar.matmul(hidden, self.out[:, 1 + p : 1 + p + h].T)
+            out = ar.add(out, self._weigh(ar, scope, skip, bias) if skip.any() else bias[None])
         if self.softmax:
             out = ar.softmax(out)
         elif self.sigmoid_outputs:

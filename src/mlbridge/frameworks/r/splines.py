@@ -9,11 +9,13 @@ C. de Boor, "A Practical Guide to Splines" (the recursion of B-splines).
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from .arithmetic import Arithmetic
 
-__all__ = ["bs", "ns", "poly"]
+__all__ = ["bs", "ns", "poly", "products"]
 
 
 def poly(ar: Arithmetic, x: str, alpha: np.ndarray, norm2: np.ndarray, degree: int) -> str:
@@ -23,6 +25,17 @@ def poly(ar: Arithmetic, x: str, alpha: np.ndarray, norm2: np.ndarray, degree: i
     for i in range(1, degree):
         z.append(ar.sub(ar.mul(ar.sub(x, alpha[i]), z[i]), ar.mul(z[i - 1], norm2[i + 1] / norm2[i])))
     return ar.graph.concat([ar.div(v, float(np.sqrt(n))) for v, n in zip(z[1:], norm2[2:])])
+
+
+def products(ar: Arithmetic, columns: list[str], degree: int) -> tuple[str, tuple[str, ...]]:
+    """Return all products of several columns' polynomials up to a degree, and their names: the powers, joined by dots."""
+    powers = [p[::-1] for p in itertools.product(range(degree + 1), repeat=len(columns)) if 0 < sum(p) <= degree]
+    graph, picked = ar.graph, []
+    for i, block in enumerate(columns):
+        one = graph.add("Gather", block, graph.const([0], "int64"), axis=1)
+        padded = graph.concat([ar.where(ar.is_missing(one), np.nan, 1.0), block])
+        picked.append(graph.add("Gather", padded, graph.const([p[i] for p in powers], "int64"), axis=1))
+    return ar.mul(*picked), tuple(".".join(map(str, p)) for p in powers)
 
 
 def _local_polynomials(knots: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +87,21 @@ def bs(ar: Arithmetic, x: str, knots: np.ndarray, boundary: np.ndarray, degree: 
     return _evaluate(ar, x, breaks[1:-1], breaks[:-1], table)
 
 
+def _complement(columns: np.ndarray) -> np.ndarray:
+    """Return the rest of Q after the columns, by R's own reflections: another basis of the same space would not do."""
+    rest, q = columns.copy(), np.eye(len(columns))
+    for j in range(columns.shape[1]):
+        v = np.zeros(len(columns))
+        norm = np.sqrt((rest[j:, j] ** 2).sum())
+        if norm == 0:
+            continue
+        v[j:] = rest[j:, j] / (-norm if rest[j, j] < 0 else norm)  # a zero counts as positive, whatever its sign bit
+        v[j] += 1
+        reflect = np.eye(len(v)) - np.outer(v, v) / v[j]
+        rest, q = reflect @ rest, q @ reflect
+    return q[:, columns.shape[1] :]
+
+
 def ns(ar: Arithmetic, x: str, knots: np.ndarray, boundary: np.ndarray, intercept: bool) -> str:
     """Return natural cubic splines: no curvature at the boundary, straight lines beyond it."""
     every = np.sort(np.concatenate([np.repeat(boundary, 4), knots]))
@@ -83,11 +111,11 @@ def ns(ar: Arithmetic, x: str, knots: np.ndarray, boundary: np.ndarray, intercep
         [table[-1] @ width ** np.arange(4.0), table[-1] @ (np.arange(4) * width ** np.maximum(np.arange(4) - 1.0, 0))], axis=1
     )
     curvature = np.stack([2 * table[0, :, 2], 2 * table[-1, :, 2] + 6 * table[-1, :, 3] * width])
+    curvature[0, 3:], curvature[1, :-3] = 0, 0  # exactly: the sign of what rounding leaves would choose another basis
     low, high = np.zeros_like(table[0]), np.zeros_like(table[0])
     low[:, :2], high[:, :2] = table[0, :, :2], at_end
     table = np.concatenate([low[None], table, high[None]])
     if not intercept:
         table, curvature = table[:, 1:, :], curvature[:, 1:]
-    q, _ = np.linalg.qr(curvature.T, mode="complete")
-    table = np.einsum("rfp,fg->rgp", table, q[:, 2:])
+    table = np.einsum("rfp,fg->rgp", table, _complement(curvature.T))
     return _evaluate(ar, x, breaks, np.concatenate([[breaks[0]], breaks]), table)

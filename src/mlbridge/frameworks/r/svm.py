@@ -1,7 +1,11 @@
-"""e1071's svm: libsvm's kernels over scaled columns; the label by votes, as predict gives it without probability = TRUE."""
+"""e1071's svm: libsvm's kernels over scaled columns; the label by votes, as predict gives it without probability = TRUE.
+
+A fit with probability = TRUE answers the probabilities too; their largest need not be the label, as in R.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +13,8 @@ import numpy as np
 
 from ...signature import Field, TensorSpec, prediction_spec
 from .arithmetic import Arithmetic
-from .family import Family, label_output, level_values
+from .coupling import coupled
+from .family import Family, class_outputs, label_output, level_values
 from .linear import model_frame
 from .robject import RObject
 from .values import numeric_field, refuse
@@ -17,6 +22,11 @@ from .values import numeric_field, refuse
 __all__ = ["Svm"]
 
 _CLASSIFIERS, _ONE_CLASS, _REGRESSIONS = (0, 1), 2, (3, 4)
+
+
+def _made(name: str) -> str:
+    """Return a name as R's make.names does, near enough to compare: e1071 writes some that way."""
+    return re.sub(r"\W", ".", name)
 
 
 class Svm(Family):
@@ -39,6 +49,7 @@ class Svm(Family):
             if not isinstance(levels, RObject):
                 raise refuse("svm whose classes the file does not hold")
             self.classes = level_values(levels.strings())
+        self.couples = self.type in _CLASSIFIERS and bool(model["compprob"].scalar())
 
     def fields(self) -> Sequence[Field]:
         return [numeric_field(n) for n in self.columns] if self.frame is None else self.frame.fields()
@@ -48,6 +59,8 @@ class Svm(Family):
         return {n: (float(c.min()), float(c.max())) for n, c in zip(self.columns, raw.T)}
 
     def outputs(self) -> tuple[TensorSpec, ...]:
+        if self.couples:
+            return class_outputs(self.classes)
         if self.type in _CLASSIFIERS:
             return label_output(self.classes)
         if self.type == _ONE_CLASS:
@@ -66,9 +79,9 @@ class Svm(Family):
         if self.frame is None:
             return ar.columns([scope[n].name for n in self.columns])
         ev = self.frame.evaluator(ar, scope)
-        x, names = self.frame.matrix(ev, {}, drop_intercept=True)
+        x, names = self.frame.matrix(ev, {})
         named = bool(self.model["SV"].dimnames) and self.model["SV"].dimnames[1] is not None
-        if len(names) != len(self.columns) or (named and names != tuple(self.columns)):
+        if len(names) != len(self.columns) or (named and [_made(n) for n in names] != [_made(n) for n in self.columns]):
             raise refuse(f"the model matrix has columns {names[:8]}, the support vectors {tuple(self.columns)[:8]}")
         return x
 
@@ -77,11 +90,13 @@ class Svm(Family):
         centre, scale = self._scale()
         kernel = self._kernel(ar, ar.div(ar.sub(x, centre[None]), scale[None]))
         if self.type in _CLASSIFIERS:
-            return {"label": ar.masked(self._vote(ar, kernel), ar.total(ar.mul(x, 0.0)))}
+            witness, decision = ar.total(ar.mul(x, 0.0), keep=False), self._decide(ar, kernel)
+            out = {"label": ar.masked(self._vote(ar, decision), witness)}
+            return {**out, "probabilities": self._probabilities(ar, decision)} if self.couples else out
         value = ar.sub(ar.matmul(kernel, self.coefs), self.rho[0])
         if self.type == _ONE_CLASS:
             label = ar.graph.cast(ar.flat(ar.op("Greater", value, 0.0)), "int32")
-            return {"label": ar.masked(label, value)}
+            return {"label": ar.masked(label, ar.flat(value))}
         stored = self.model.get("y.scale")
         if isinstance(stored, RObject):
             value = ar.add(ar.mul(value, stored["scaled:scale"].scalar()), stored["scaled:center"].scalar())
@@ -103,20 +118,37 @@ class Svm(Family):
             return ar.op("Tanh", inner)
         raise refuse(f"svm with the kernel {self.kernel}")
 
-    def _vote(self, ar: Arithmetic, kernel: str) -> str:
-        """Let every pair of classes vote; the first with most votes wins."""
-        sizes, labels = self.model["nSV"].integers(), self.model["labels"].integers()
-        k, ends = len(sizes), np.cumsum(sizes)
+    def _pairs(self) -> list[tuple[int, int]]:
+        k = len(self.model["nSV"])
+        return [(i, j) for i in range(k) for j in range(i + 1, k)]
+
+    def _decide(self, ar: Arithmetic, kernel: str) -> str:
+        """Return the decision of every pair of classes, ("rows", pairs)."""
+        sizes = self.model["nSV"].integers()
+        ends = np.cumsum(sizes)
         starts = ends - sizes
-        pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
-        weights = np.zeros((len(self.vectors), len(pairs)))
-        first, second = np.zeros((len(pairs), k)), np.zeros((len(pairs), k))
-        for p, (i, j) in enumerate(pairs):
+        weights = np.zeros((len(self.vectors), len(self._pairs())))
+        for p, (i, j) in enumerate(self._pairs()):
             weights[starts[i] : ends[i], p] = self.coefs[starts[i] : ends[i], j - 1]
             weights[starts[j] : ends[j], p] = self.coefs[starts[j] : ends[j], i]
-            first[p, i], second[p, j] = 1.0, 1.0
-        decision = ar.sub(ar.matmul(kernel, weights), self.rho[None])
+        return ar.sub(ar.matmul(kernel, weights), self.rho[None])
+
+    def _vote(self, ar: Arithmetic, decision: str) -> str:
+        """Let every pair of classes vote; the first with most votes wins."""
+        labels = self.model["labels"].integers()
+        swing, base = np.zeros((len(self._pairs()), len(labels))), np.zeros(len(labels))
+        for p, (i, j) in enumerate(self._pairs()):
+            swing[p, i], swing[p, j] = 1.0, -1.0
+            base[j] += 1.0
         wins = ar.graph.cast(ar.op("Greater", decision, 0.0), "float64")
-        votes = ar.add(ar.matmul(wins, first), ar.matmul(ar.sub(1.0, wins), second))
-        best = ar.graph.add("ArgMax", votes, axis=1, keepdims=0)
-        return ar.graph.cast(ar.graph.add("Gather", ar.graph.const(labels - 1), best, axis=0), "int32")
+        best = ar.graph.add("ArgMax", ar.add(ar.matmul(wins, swing), base[None]), axis=1, keepdims=0)
+        return ar.graph.add("Gather", ar.graph.const((labels - 1).astype(np.int32)), best, axis=0)
+
+    def _probabilities(self, ar: Arithmetic, decision: str) -> str:
+        """Return the probabilities in the order of levels; libsvm's own order is that in which training met the classes."""
+        a, b = self.model["probA"].numbers(), self.model["probB"].numbers()
+        first_wins = ar.op("Sigmoid", ar.sub(ar.mul(decision, -a[None]), b[None]))
+        met = self.model["labels"].integers() - 1
+        order = np.argsort(met)
+        found = coupled(ar, first_wins, len(met))
+        return found if (order == np.arange(len(met))).all() else ar.graph.add("Gather", found, ar.graph.const(order), axis=1)

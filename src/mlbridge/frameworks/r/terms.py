@@ -5,7 +5,7 @@ The matrix's column names are made as R makes them, so that a family can check t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ import numpy as np
 from ...errors import ArtifactError
 from ...signature import Column, Field
 from .contrasts import contrast_matrix
-from .expressions import CONSTANTS, FACTOR_CALLS, Evaluator, head
+from .design import Coded, Design
+from .expressions import CONSTANTS, FACTOR_CALLS, Evaluator, head, strata_levels
 from .robject import RObject
-from .values import Factor, Numeric, categorical_field, look_up, numeric_field, recode, refuse, stored_levels
+from .values import Factor, Numeric, categorical_field, numeric_field, recode, refuse, stored_levels
 
 __all__ = ["ModelFrame", "named_lists", "text_levels"]
 
@@ -157,15 +158,27 @@ class ModelFrame:
         arguments = node.value[1:]
         if name in ("factor", "ordered") and ("labels" in node.tags or len(arguments) > 2):
             raise refuse(f"{name}() with labels: the file does not hold the values before")
+        if name == "strata":
+            if len(arguments) != 1 or not isinstance(arguments[0], RObject) or arguments[0].kind != "symbol":
+                raise refuse("strata() of several columns or of an expression")
+            levels = strata_levels(arguments[0].value, levels or ())
         if name in FACTOR_CALLS and arguments and isinstance(arguments[0], RObject) and arguments[0].kind == "symbol":
             raw = arguments[0].value
-            if raw not in found and raw not in self._bare() and levels:
+            if (raw not in found or found[raw][0] == "text") and raw not in self._bare() and levels:
                 found[raw] = _raw_kind(levels)
             elif raw not in found:
                 found[raw] = ("numeric",)
             return
+        compared = _compared(name, arguments)
+        if compared is not None and compared[0] not in self._bare():
+            known = found.setdefault(compared[0], ("text", ()))
+            if known[0] == "text":
+                found[compared[0]] = ("text", tuple(dict.fromkeys((*known[1], *compared[1]))))
+            return
         tags = node.tags[1:] or (None,) * len(arguments)
         for tag, argument in list(zip(tags, arguments))[: 1 if name in ("relevel", "C") else None]:
+            if name == "poly" and "coefs" in tags and (tag == "degree" or (argument is not arguments[0] and not tag and len(arguments) == 3)):
+                continue  # the coefficients know their degree, whatever variable named it
             self._walk(argument, levels, found, depth + 1, tagged=bool(tag))
 
     def _bare(self) -> set[str]:
@@ -177,6 +190,8 @@ class ModelFrame:
         for name, kind in self.raw().items():
             if kind[0] == "factor" and all(isinstance(v, int) for v in kind[1]):
                 out.append(Field(Column(name, categories=tuple(sorted(kind[1]))), "int32", self.missing))  # type: ignore[arg-type]
+            elif kind[0] == "text":
+                out.append(categorical_field(name, kind[1], missing=self.missing, unknown="keep"))
             elif kind[0] == "factor":
                 out.append(categorical_field(name, kind[1], ordered=kind[2], missing=self.missing))
             else:
@@ -199,6 +214,9 @@ class ModelFrame:
         levels = self.xlevels.get(label)
         value = ev.evaluate(self.expressions[i], levels)
         if isinstance(value, Factor) and levels is not None:
+            lost = [v for v in levels if v not in value.levels]
+            if lost:
+                raise refuse(f"{label!r} never gives the level {lost[0]!r} of training")
             return recode(ev.ar, value, levels)
         if isinstance(value, Factor) and set(value.levels) != {"FALSE", "TRUE"}:
             raise refuse(f"the file does not hold the levels of {label!r}")
@@ -209,35 +227,28 @@ class ModelFrame:
             raise refuse(f"the term {label!r} is a constant")
         return value
 
-    def offset(self, ev: Evaluator) -> str | None:
-        """Return the sum of all offsets as ("rows", 1)."""
+    def offsets(self, ev: Evaluator) -> list[str]:
+        """Return all offsets, each ("rows", 1)."""
         nodes = [self.variables[i] for i in self.offset_index] + list(self.extra_offsets)
-        parts = [ev.numeric(ev.evaluate(n), "an offset") for n in nodes]
-        return ev.ar.add(*parts) if parts else None
+        return [ev.ar.value(ev.numeric(ev.evaluate(n), "an offset")) for n in nodes]
 
-    def matrix(self, ev: Evaluator, contrasts: Mapping[str, RObject], *, drop_intercept: bool = False) -> tuple[str, tuple[str, ...]]:
-        """Return the model matrix ("rows", p) and its columns' names."""
-        ar = ev.ar
-        parts: list[str] = []
-        names: list[str] = []
-        values = {i: self.variable(ev, i) for i in self.used}
+    def design(self, ev: Evaluator, contrasts: Mapping[str, RObject], *, without: Sequence[int] = ()) -> Design:
+        """Return the terms of the model matrix without its intercept, and without those of some variables."""
+        values = {i: self.variable(ev, i) for i in self.used if i not in without}
         pattern = self._pattern(values)
+        terms = []
         for j in range(pattern.shape[1]):
-            block: str | None = None
-            labels: tuple[str, ...] = ()
-            for i in [i for i in values if pattern[i, j] > 0]:
-                one, one_labels = self._coded(ar, i, values[i], contrasts, full=pattern[i, j] == 2)
-                block, labels = (one, one_labels) if block is None else _interact(ar, block, labels, one, one_labels)
-            if block is not None:
-                parts.append(block)
-                names += labels
-        if not parts:
+            term = [self._coded(i, values[i], contrasts, full=pattern[i, j] == 2) for i in values if pattern[i, j] > 0]
+            if term:
+                terms.append(term)
+        return Design(ev.ar, terms)
+
+    def matrix(self, ev: Evaluator, contrasts: Mapping[str, RObject]) -> tuple[str, tuple[str, ...]]:
+        """Return the model matrix without its intercept, ("rows", p), and its columns' names."""
+        design = self.design(ev, contrasts)
+        if not design.terms:
             raise refuse("a model without any column")
-        x = ar.columns(parts)
-        if self.intercept and not drop_intercept:
-            first = ar.graph.add("Gather", x, ar.graph.const([0], "int64"), axis=1)
-            return ar.graph.concat([ar.where(ar.is_missing(first), 1.0, 1.0), x]), ("(Intercept)", *names)
-        return x, tuple(names)
+        return design.matrix(), design.names
 
     def _pattern(self, values: Mapping[int, Any]) -> np.ndarray:
         """The factors matrix; without an intercept the first factor of the first term that has one is coded in full."""
@@ -250,10 +261,10 @@ class ModelFrame:
                 pattern[hit] = 2
         return pattern
 
-    def _coded(self, ar: Any, i: int, value: Any, contrasts: Mapping[str, RObject], *, full: bool) -> tuple[str, tuple[str, ...]]:
+    def _coded(self, i: int, value: Any, contrasts: Mapping[str, RObject], *, full: bool) -> Coded:
         label = self.labels[i]
         if isinstance(value, Numeric):
-            return value.name, (label,) if len(value.columns) == 1 else tuple(label + c for c in value.columns)
+            return Coded(value, (label,) if len(value.columns) == 1 else tuple(label + c for c in value.columns))
         if full:
             table, columns = np.eye(len(value.levels)), value.levels
         elif value.levels == ("FALSE", "TRUE") and label not in contrasts:
@@ -262,18 +273,7 @@ class ModelFrame:
             # where a fit stores none (lda), R's predict takes its own defaults
             default = RObject("character", ["contr.poly" if self.classes[i] == "ordered" else "contr.treatment"])
             table, columns = contrast_matrix(contrasts.get(label, default), value.levels, label)
-        return look_up(ar, value, table), tuple(label + c for c in columns)
-
-
-def _interact(ar: Any, a: str, a_names: tuple[str, ...], b: str, b_names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """All products of two sets of columns, the first varying fastest."""
-    names = tuple(f"{x}:{y}" for y in b_names for x in a_names)
-    if len(a_names) == 1 or len(b_names) == 1:
-        return ar.mul(a, b), names
-    graph = ar.graph
-    left = graph.add("Unsqueeze", a, graph.const([1], "int64"))
-    right = graph.add("Unsqueeze", b, graph.const([2], "int64"))
-    return graph.add("Reshape", ar.mul(left, right), graph.const([-1, len(names)], "int64")), names
+        return Coded(value, tuple(label + c for c in columns), table)
 
 
 class _Layered(dict):
@@ -310,6 +310,19 @@ def _certain(numbers: Mapping[str, Any], env: Any, call: Any) -> set[str]:
         if isinstance(found, RObject) and found.kind == "list":
             return set(numbers) - set(found.names)
     return set()
+
+
+def _compared(name: str, arguments: list) -> tuple[str, tuple[str, ...]] | None:
+    """Return the column and the texts of `column == "text"` or `column %in% c("a", "b")`: whatever else it may hold equals none."""
+    if name not in ("==", "!=", "%in%") or len(arguments) != 2:
+        return None
+    column, texts = sorted(arguments, key=lambda a: not (isinstance(a, RObject) and a.kind == "symbol"))
+    parts = texts.value[1:] if head(texts) == "c" else [texts]
+    if not isinstance(column, RObject) or column.kind != "symbol" or not parts:
+        return None
+    if not all(isinstance(p, RObject) and p.kind == "character" and None not in p.value for p in parts):
+        return None
+    return column.value, tuple(t for p in parts for t in p.value)
 
 
 def _raw_kind(levels: tuple[str, ...]) -> tuple:

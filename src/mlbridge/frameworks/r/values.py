@@ -35,6 +35,7 @@ class Factor:
     levels: tuple[str, ...]
     ordered: bool = False
     numbers: bool = False  # a column of whole numbers that the formula makes a factor of: elsewhere it is a number
+    open: bool = False  # any other text may come, as the code after the last level
 
 
 Scope = Mapping[str, Any]  # symbol -> Numeric, Factor or constant
@@ -90,11 +91,11 @@ class _Columns(dict):
     def __missing__(self, name: str) -> Any:
         column = self._columns[name]
         raw = self._graph.column(name)
+        self._ar.origins[raw] = self._places[name]
         if column.categories is None:
             value: Any = Numeric(raw)
-            self._ar.origins[raw] = self._places[name]
         else:
-            value = Factor(raw, level_texts(column), column.ordered, column.level_type == "int64")
+            value = Factor(raw, level_texts(column), column.ordered, column.level_type == "int64", column.unknown == "keep")
         self[name] = value
         return value
 
@@ -112,7 +113,7 @@ def is_top(scope: Scope) -> bool:
 
 def look_up(ar: Arithmetic, factor: Factor, table: np.ndarray, missing: float = np.nan) -> str:
     """Return row `code` of a table (levels, m), or `missing` where the code is."""
-    table = np.asarray(table, dtype=np.float64).reshape(len(factor.levels), -1)
+    table = np.asarray(table, dtype=np.float64).reshape(len(factor.levels) + factor.open, -1)
     rows = np.vstack([table, np.full((1, table.shape[1]), missing)])  # Gather counts -1 from the end: the missing row
     flat = ar.graph.add("Squeeze", factor.codes, ar.graph.const([1], "int64"))
     return ar.graph.add("Gather", ar.graph.const(rows), flat, axis=0)
@@ -120,6 +121,8 @@ def look_up(ar: Arithmetic, factor: Factor, table: np.ndarray, missing: float = 
 
 def recode(ar: Arithmetic, factor: Factor, levels: tuple[str, ...]) -> Factor:
     """Express a factor in other levels, matched by text; a level they lack becomes missing."""
+    if factor.open:
+        raise refuse("a column compared with some texts used as a factor: the file does not hold its levels")
     if factor.levels == levels:
         return factor
     table = np.array([levels.index(v) if v in levels else -1 for v in factor.levels] + [-1], dtype=np.int64)
