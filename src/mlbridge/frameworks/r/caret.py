@@ -14,7 +14,7 @@ from .linear import frame_ranges
 from .preprocess import apply_preprocess
 from .robject import RObject
 from .terms import ModelFrame, named_lists, text_levels
-from .treeframe import any_missing
+from .treeframe import complete
 from .values import Numeric, categorical_field, numeric_field, refuse
 
 __all__ = ["Train"]
@@ -97,7 +97,7 @@ class Train(Family):
         return class_outputs(self.classes, missing=self._missing())
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        columns, witness = self._columns(ar, scope)
+        columns, whole = self._columns(ar, scope)
         given = self.final.emit(ar, columns)
         if self.regression:
             out = {"prediction": given["prediction"]}
@@ -105,10 +105,10 @@ class Train(Family):
             out = given
         else:
             out = self._classes(ar, given)
-        return out if witness is None else {k: self._mask(ar, k, v, witness) for k, v in out.items()}
+        return out if whole is None else {k: self._mask(ar, k, v, whole) for k, v in out.items()}
 
     def _columns(self, ar: Arithmetic, scope: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """Return the columns the chosen model reads, and what is missing where caret drops rows."""
+        """Return the columns the chosen model reads, and which rows are whole, where caret drops the others."""
         steps = self.model.get("preProcess")
         if self.frame is None:
             raw = {f.column.name: scope[f.column.name] for f in self.fields()}
@@ -120,7 +120,7 @@ class Train(Family):
         rotated = steps is not None and "pca" in steps["method"].names
         if isinstance(used, RObject) and not rotated:
             columns = {n: v for n, v in columns.items() if n in set(used.strings())}
-        return apply_preprocess(ar, steps, columns, complete=True), any_missing(ar, x)
+        return apply_preprocess(ar, steps, columns, complete=True), complete(ar, x)
 
     def _classes(self, ar: Arithmetic, given: Mapping[str, str]) -> dict[str, str]:
         """Turn one probability into two columns, as caret does for the method."""
@@ -133,7 +133,7 @@ class Train(Family):
         return {"label": ar.label(both), "probabilities": both}
 
     @staticmethod
-    def _mask(ar: Arithmetic, name: str, value: str, witness: str) -> str:
+    def _mask(ar: Arithmetic, name: str, value: str, whole: str) -> str:
         if name == "label":
-            return ar.masked(value, ar.flat(witness))
-        return ar.add(value, witness if name == "probabilities" else ar.flat(witness))
+            return ar.graph.add("Where", ar.flat(whole), value, ar.graph.const(np.int32(-1)))
+        return ar.where(whole if name == "probabilities" else ar.flat(whole), value, np.nan)

@@ -13,7 +13,7 @@ from .arithmetic import Arithmetic
 from .family import Family, class_outputs, level_values
 from .robject import RObject
 from .terms import ModelFrame
-from .treeframe import TreeFrame, any_missing
+from .treeframe import TreeFrame, complete
 from .values import refuse, stored_levels
 
 __all__ = ["RandomForest"]
@@ -56,19 +56,30 @@ class RandomForest(Family):
         return (prediction_spec(missing=self.rule),)  # type: ignore[arg-type]
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        x = self.table.matrix(ar, scope)
+        allowed = self.rule == "allow"
+        x, trees = self.table.inputs(ar, scope, self._trees(), missing=np.nan if allowed else 1.0)
         targets = len(self.classes) or 1
-        out = add_trees(ar.graph, x, self._trees(), targets=targets, aggregate="average", levels=self.table.sets())
-        if self.rule == "allow":
-            out = ar.add(out, any_missing(ar, x, list(self.table.sets()) if self.table.raw_codes(scope) else ()))
+        out = add_trees(ar.graph, x, trees, targets=targets, aggregate="average", levels=self.table.sets())
         if self.kind == "regression":
-            bias = self.model.get("coefs")
-            if isinstance(bias, RObject):
-                slope = bias.numbers()
-                out = ar.add(ar.mul(out, slope[1]), slope[0])
-            return {"prediction": ar.flat(out)}
+            return {"prediction": ar.flat(self._known(ar, x, self._unbiased(ar, out)))}
         cutoff = self.forest["cutoff"].numbers()
-        return {"label": ar.label(ar.div(out, cutoff[None])), "probabilities": out}
+        share = out if (cutoff == cutoff[0]).all() else ar.div(out, cutoff[None])
+        label = ar.graph.cast(ar.graph.add("ArgMax", share, axis=1, keepdims=0), "int32")
+        if not allowed:
+            return {"label": label, "probabilities": out}
+        whole = complete(ar, x)
+        label = ar.graph.add("Where", ar.flat(whole), label, ar.graph.const(np.int32(-1)))
+        return {"label": label, "probabilities": ar.where(whole, out, np.nan)}
+
+    def _unbiased(self, ar: Arithmetic, out: str) -> str:
+        bias = self.model.get("coefs")
+        if not isinstance(bias, RObject):
+            return out
+        constant, slope = bias.numbers()[:2]
+        return ar.add(ar.mul(out, slope), constant)
+
+    def _known(self, ar: Arithmetic, x: str, out: str) -> str:
+        return ar.where(complete(ar, x), out, np.nan) if self.rule == "allow" else out
 
     def trees(self) -> tuple[list, list[str], dict[int, int]]:
         if not self.table.plain() or self.table.ordered:

@@ -74,8 +74,8 @@ class Gbm(Family):
         return (prediction_spec(name="score" if self.distribution == "coxph" else "prediction"),)
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        x = self.table.matrix(ar, scope, first=0)
         trees = [self._tree(t, i % self.width, third=True) for i, t in enumerate(self._chosen())]
+        x, trees = self.table.inputs(ar, scope, trees, first=0)
         f = ar.add(add_trees(ar.graph, x, trees, targets=self.width, levels=self.table.sets()), self.model["initF"].scalar())
         if self.distribution == "multinomial":
             if self.kind == "link":

@@ -75,8 +75,8 @@ class Ranger(Family):
         return class_outputs(self.classes, missing="refuse")[1:]
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        x = self.table.matrix(ar, scope)
-        out = add_trees(ar.graph, x, self._trees(), targets=self._width(), aggregate="average", levels=self.table.sets())
+        x, trees = self.table.inputs(ar, scope, self._trees())
+        out = add_trees(ar.graph, x, trees, targets=self._width(), aggregate="average", levels=self.table.sets())
         if self.kind == "Regression":
             return {"prediction": ar.flat(out)}
         if self.kind == "Classification":

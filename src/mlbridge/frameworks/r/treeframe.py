@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ...signature import Field
-from ..trees import join, positions, width
+from ..trees import Tree, join, positions, width
 from .arithmetic import Arithmetic
 from .terms import ModelFrame
+from .treecodes import looked_up
 from .values import Factor, Numeric, categorical_field, codes_of, is_top, numeric_field, refuse
 
-__all__ = ["TreeFrame", "any_missing"]
+__all__ = ["TreeFrame", "complete"]
 
 
 class TreeFrame:
@@ -71,6 +72,23 @@ class TreeFrame:
         ev = self.frame.evaluator(ar, scope)
         return {n: self.frame.variable(ev, self.frame.labels.index(n)) for n in self.names}
 
+    def inputs(
+        self, ar: Arithmetic, scope: Mapping[str, Any], trees: Sequence[Tree], *, first: int = 1, missing: float = 1.0
+    ) -> tuple[str, list[Tree]]:
+        """Return the matrix of all variables and the trees over it.
+
+        `first` is the number of the first level of an ordered factor; a missing code is NaN there, and `missing` where sets are asked.
+        """
+        if is_top(scope) and self.plain():
+            values = [scope[n] for n in self.names]
+            factors = [i for i, v in enumerate(values) if isinstance(v, Factor)]
+            if factors and all(values[i].levels == self.levels.get(n, values[i].levels) for i, n in enumerate(self.names) if i in factors):
+                numbers = {i: first if self.names[i] in self.levels else 0 for i in factors if i not in self.sets()}
+                found = looked_up(ar, values, numbers, trees, missing=missing)
+                if found is not None:
+                    return found
+        return self._evaluated(ar, scope, first), list(trees)
+
     def matrix(self, ar: Arithmetic, scope: Mapping[str, Any], *, first: int = 1) -> str:
         """Return all variables as one matrix: factors split by sets as codes from 0, ordered ones as codes from `first`.
 
@@ -83,6 +101,9 @@ class TreeFrame:
             return (
                 whole if where.tolist() == list(range(width(signature))) else ar.graph.add("Gather", whole, ar.graph.const(where), axis=1)
             )
+        return self._evaluated(ar, scope, first)
+
+    def _evaluated(self, ar: Arithmetic, scope: Mapping[str, Any], first: int) -> str:
         values = self.values(ar, scope)
         return ar.columns([self._number(ar, n, values[n], first) for n in self.names])
 
@@ -110,11 +131,6 @@ class TreeFrame:
         return {i: len(self.levels[n]) for i, n in enumerate(self.names) if n in self.levels and n not in self.ordered}
 
 
-def any_missing(ar: Arithmetic, x: str, codes: Sequence[int] = ()) -> str:
-    """Return ("rows", 1): NaN where any column is missing, else 0; `codes` are columns where -1 is missing."""
-    if codes:
-        picked = ar.graph.add("Gather", x, ar.graph.const(list(codes), "int64"), axis=1)
-        least = ar.graph.add("ReduceMin", picked, ar.graph.const([1], "int64"), keepdims=1)
-        return ar.add(any_missing(ar, x), ar.where(ar.op("Less", least, 0.0), np.nan, 0.0))
-    flags = ar.graph.cast(ar.is_missing(x), "float64")
-    return ar.where(ar.op("Greater", ar.total(flags), 0.0), np.nan, 0.0)
+def complete(ar: Arithmetic, x: str) -> str:
+    """Return whether nothing is NaN in each row, a bool of ("rows", 1)."""
+    return ar.graph.add("ReduceMin", ar.op("GreaterOrEqual", x, -np.inf), ar.graph.const([1], "int64"), keepdims=1)
