@@ -8,13 +8,17 @@
 #' @param via `"auto"`, `"onnx"` (a converted model) or `"native"` (the model itself).
 #' @param verify `"auto"`, `"require"` or `"never"`: whether a conversion is compared with its golden rows.
 #' @param device `"auto"`, `"cpu"`, `"cuda"`.
-#' @param options A list of lists, by runtime or framework: `list(r = list(as = "classifier"))`.
+#' @param options A list of lists, by runtime or framework: `list(r = list(as = "classifier"))`. Of `grpc`: `token` (else the
+#'   environment's `MLBRIDGE_TOKEN`), `root_certificates`, `client_key`, `client_certificate` (paths of PEM files),
+#'   `server_name` (the name in the certificate), `timeout_s` (of a call without one, 60), `connect_timeout_s` (10),
+#'   `max_message_mib` (16: larger tables are sent in parts).
 #' @return A model: ask it with [predict()][predict.mlb_model].
 #' @details
 #' At trust `"code"` a fitted R model is run in this R, exactly as it was saved, and Python is not needed. Everything else,
 #' and an R model below that trust, is opened by Python's mlbridge through the package reticulate: R models are converted
 #' there without R, and verified. Which Python: the option `mlbridge.python`, else the environment variable
-#' `MLBRIDGE_PYTHON`, else what reticulate finds.
+#' `MLBRIDGE_PYTHON`, else what reticulate finds. A served model (`grpc://host:port/model[@version]`, `grpcs://` with TLS)
+#' is asked from this R directly.
 #' @examples
 #' path <- tempfile(fileext = ".mlb")
 #' mlb_save(lm(Sepal.Length ~ Species, iris), path, sample = iris)
@@ -31,6 +35,7 @@ mlb_load <- function(source, trust = "data", via = c("auto", "onnx", "native"), 
   verify <- match.arg(verify)
   pinned <- .check_trust(trust)
   if (!is.character(source) || length(source) != 1L) mlb_stop("InputError", "source is not one path or URI")
+  if (.is_served(source)) return(.load_served(source, options$grpc))
   if (.is_package(source) && via != "onnx" && (trust == "code" || !is.null(pinned))) {
     package <- .read_package(source)
     if (!is.null(pinned) && pinned != package$sha256)

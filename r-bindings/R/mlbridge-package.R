@@ -8,6 +8,8 @@
 #'
 #' @keywords internal
 #' @importFrom stats predict setNames
+#' @importFrom Rcpp evalCpp
+#' @useDynLib mlbridge, .registration = TRUE, .fixes = "C_"
 #' @evalNamespace .shared_methods()
 "_PACKAGE"
 
