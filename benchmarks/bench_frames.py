@@ -1,21 +1,19 @@
 """A call into a Python worker against a bare socket echo of the same bytes, in one run; and the codec alone.
 
-Usage: python benchmarks/bench_frames.py
 The echo is the floor: a process that reads so many bytes from a Unix socket and writes them back.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import socket
-import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness import Section, interleave, ratio_row
 from mlbridge.artifact import open_artifact
 from mlbridge.frames import FrameType, decode_frame, encode_frame
 from mlbridge.interfaces import Deadline
@@ -41,22 +39,7 @@ def _echo(sock: socket.socket, size: int) -> None:
         sock.sendall(buffer)
 
 
-def _mean_us(call, seconds: float) -> float:
-    n, start = 0, time.perf_counter()
-    while (spent := time.perf_counter() - start) < seconds:
-        call()
-        n += 1
-    return spent / n * 1e6
-
-
-def _best_us(*calls, seconds: float = 0.05, rounds: int = 15) -> list[float]:
-    """Return each call's best round, in microseconds; rounds take turns, so that noise meets all alike."""
-    for call in calls:
-        call()
-    return np.min([[_mean_us(call, seconds) for call in calls] for _ in range(rounds)], axis=0).tolist()
-
-
-def _bare(x: np.ndarray):
+def _bare(x: np.ndarray) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a call that sends the request to an echo process and reads it back, and how to end that process."""
     request = encode_frame(FrameType.RUN, {"x": x}, request_id=1)
     ours, theirs = socket.socketpair()
@@ -76,9 +59,14 @@ def _bare(x: np.ndarray):
     return call, end
 
 
-def main() -> None:
-    rows = []
-    bare = {name: _bare(np.arange(float(n))) for name, n in SIZES.items()}  # first: no thread may run when it forks
+def bench(quick: bool) -> Section:
+    section = Section(
+        "frames",
+        "A Python worker against a bare socket",
+        "*call*: `Session.run` of an echoing model in a worker process; *with deadline*: the same with one to watch; *encode*, "
+        "*decode*: the frame codec alone. The reference is a process that reads as many bytes from a Unix socket and writes them back.",
+    )
+    bare = {name: _bare(np.arange(float(n))) for name, n in SIZES.items()}
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "echo.py"
         script.write_text("def run(feeds):\n    return feeds\n")
@@ -86,29 +74,16 @@ def main() -> None:
         for name, n in SIZES.items():
             x = np.arange(float(n))
             data = bytearray(encode_frame(FrameType.RUN, {"x": x}))
-            echo, plain, timed, encode, decode = _best_us(
-                bare[name][0],
-                lambda x=x: session.run({"x": x}),
-                lambda x=x: session.run({"x": x}, deadline=Deadline(60.0)),
-                lambda x=x: encode_frame(FrameType.RUN, {"x": x}),
-                lambda data=data: decode_frame(data),
-            )
-            rows.append(
-                {
-                    "bytes": name,
-                    "echo_us": round(echo, 1),
-                    "call_us": round(plain, 1),
-                    "ratio": round(plain / echo, 2),
-                    "ratio_with_deadline": round(timed / echo, 2),
-                    "encode_us": round(encode, 2),
-                    "decode_us": round(decode, 2),
-                }
-            )
+            np.testing.assert_array_equal(session.run({"x": x})["x"], x)
+            variants = {
+                "echo": bare[name][0],
+                "call": lambda x=x: session.run({"x": x}),
+                "with deadline": lambda x=x: session.run({"x": x}, deadline=Deadline(60.0)),
+                "encode": lambda x=x: encode_frame(FrameType.RUN, {"x": x}),
+                "decode": lambda data=data: decode_frame(data),
+            }
+            times = interleave(variants, rounds=15 if quick else 60, block_s=5e-3)
+            section.rows += [ratio_row(name, v, times[v], times["echo"]) for v in variants if v != "echo"]
             bare[name][1]()
         session.close()
-    json.dump(rows, sys.stdout, indent=1)
-    sys.stdout.write("\n")
-
-
-if __name__ == "__main__":
-    main()
+    return section

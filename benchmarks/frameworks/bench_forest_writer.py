@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # also run by its path
 
 from benchmarks.harness import Bar, Section, interleave, ratio_row
 from mlbridge.conversion.graph import Graph
@@ -70,8 +66,3 @@ def _same(forest, x) -> None:
 
     session = onnxruntime.InferenceSession(written(forest), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"x": x[:500]})[0], forest.predict_proba(x[:500]), rtol=1e-12, atol=1e-15)
-
-
-if __name__ == "__main__":
-    for bar in bench(quick=True).bars:
-        print(f"{bar.name}: {bar.ratio:.1f} ({bar.low:.1f} to {bar.high:.1f}), bar {bar.limit:g}")

@@ -1,24 +1,23 @@
 """One row through a converted Spark pipeline against Spark's own `transform().collect()`, in one run.
 
-Usage: python benchmarks/frameworks/bench_spark.py [FOLDER]
-The folder defaults to the tests' credit pipeline (indexers, encoders, boosted trees). Needs pyspark and Java.
-Prints one JSON object; the bar is a ratio of 1,000.
+The pipeline is the tests' credit model (indexers, encoders, boosted trees). Needs pyspark and Java.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import importlib.util
+import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness import Bar, Section, ratio_row
 from mlbridge.artifact import open_artifact
 from mlbridge.frameworks.spark import SparkFramework
 
-ROOT = Path(__file__).parents[2]
+FOLDER = Path(__file__).parents[2] / "tests/spark_models/folders/credit-boosted"
 BAR = 1000.0
 
 
@@ -31,21 +30,22 @@ def _session():
     return spark
 
 
-def _median_s(call, times: int) -> float:
-    spent = []
-    for _ in range(times):
+def _times(call, rounds: int, calls: int = 1) -> np.ndarray:
+    """Return seconds a call, one value a round."""
+    out = np.empty(rounds)
+    for i in range(rounds):
         start = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - start)
-    return float(np.median(spent))
+        for _ in range(calls):
+            call()
+        out[i] = (time.perf_counter() - start) / calls
+    return out
 
 
 def _convert(folder: Path):
-    """Return a converted session and the seconds that reading and converting took."""
+    """Return a converted session, probe rows and the signature."""
     import onnxruntime as ort
 
     framework = SparkFramework()
-    start = time.perf_counter()
     artifact = open_artifact(folder)
     model = framework.read(artifact)
     signature = framework.infer(model, None)
@@ -53,7 +53,7 @@ def _convert(folder: Path):
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session, framework.probe(model, signature=signature, seed=0), signature, time.perf_counter() - start
+    return session, framework.probe(model, signature=signature, seed=0), signature
 
 
 def _row(signature, feeds) -> dict:
@@ -73,14 +73,19 @@ def _row(signature, feeds) -> dict:
     return {"columns": row, "feeds": {k: v[at : at + 1] for k, v in feeds.items()}}
 
 
-def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/spark_models/folders/credit-boosted"
-    session, probes, signature, converting_s = _convert(folder)
+def bench(quick: bool) -> Section:
+    section = Section(
+        "spark", "A Spark pipeline", "One row: Spark's `transform().collect()` on a cached frame, in times the converted session's run."
+    )
+    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
+        section.skipped = "it needs pyspark and Java"
+        return section
+    session, probes, signature = _convert(FOLDER)
     one = _row(signature, probes)
     spark = _session()
     from pyspark.ml import PipelineModel
 
-    model = PipelineModel.load(folder.resolve().as_uri())
+    model = PipelineModel.load(FOLDER.resolve().as_uri())
     frame = spark.createDataFrame([one["columns"]]).cache()
     frame.count()
 
@@ -92,22 +97,13 @@ def main() -> None:
 
     for _ in range(5):
         native()
-    want = np.asarray(native()[0]["probability"].toArray())
     got = converted()[[s.name for s in signature.outputs].index("probabilities")][0]
-    native_s, converted_s = _median_s(native, 20), _median_s(converted, 2000)
+    np.testing.assert_allclose(got, native()[0]["probability"].toArray(), rtol=1e-9)
+    rounds = 8 if quick else 20
+    theirs = _times(native, rounds)
+    ours = _times(converted, rounds, 100)
     spark.stop()
-    result = {
-        "model": folder.name,
-        "ratio": native_s / converted_s,
-        "bar": BAR,
-        "spark_ms": native_s * 1e3,
-        "converted_us": converted_s * 1e6,
-        "read_and_convert_s": converting_s,
-        "largest_difference": float(np.abs(got - want).max()),
-    }
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
-    sys.exit(0 if result["ratio"] >= BAR else 1)
-
-
-if __name__ == "__main__":
-    main()
+    row = ratio_row(f"{FOLDER.name}, one row", "Spark over ours", theirs, ours)
+    section.rows.append(row)
+    section.bars.append(Bar("one row, times faster than transform().collect()", row.ratio, row.low, row.high, BAR, ">="))
+    return section

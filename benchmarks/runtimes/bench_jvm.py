@@ -1,20 +1,17 @@
-"""A round trip through `jvm:` against a bare Unix-socket echo in Java and against py4j's byte arrays; ratios in one run.
+"""A round trip through `jvm:` against a bare Unix-socket echo in Java and against py4j's byte arrays.
 
-    python benchmarks/runtimes/bench_jvm.py            # needs `make jvm` and a JDK
-
-Bars: <= 1.3x of the bare echo at each size; >= 3x, 100x, 20x, 20x faster than py4j at 120 B, 8 KB, 128 KB, 8 MB.
 `wire` is a frame made beforehand, sent and received as bytes: what the worker and the protocol cost. `session` adds
-what Python does for each call: checkout, encoding, decoding, checks of the answer.
+what Python does for each call: checkout, encoding, decoding, checks of the answer. Needs `make jvm` and a JDK.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import importlib.util
 import os
 import secrets
+import shutil
 import socket
-import statistics
 import struct
 import subprocess
 import sys
@@ -26,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import Bar, Section, interleave, ratio_row
 from mlbridge.artifact import open_artifact
 from mlbridge.frames import FrameType, encode_frame
 from mlbridge.runtimes.jvm import JvmRuntime
@@ -104,65 +102,60 @@ def wire_of(session: Any, feeds: dict[str, np.ndarray]) -> Callable[[], None]:
     return call
 
 
-def seconds(call: Callable[[], object], times: int) -> list[float]:
-    """Time a call so many times."""
-    out = []
-    for _ in range(times):
-        t0 = time.perf_counter()
-        call()
-        out.append(time.perf_counter() - t0)
-    return out
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keep all programs on one core: else the scheduler puts one beside its client and another across, at random."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mine)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
-def main() -> int:
-    """Print the table; 1 if a bar is missed."""
-    rows, missed = [], []
-    if hasattr(os, "sched_setaffinity"):
-        # one core for all three programs: else the scheduler puts one of them beside its client and the other across, at random
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    session = JvmRuntime().load(open_artifact(EXAMPLES), member="dev.mlbridge.examples.Echo")
-    with bare_echo() as bare, py4j_echo() as slow:
-        for label, size in SIZES.items():
-            array = np.random.default_rng(0).normal(size=(size // 8, 1))
-            data, feeds = array.tobytes(), {"float64": array}
-            assert session.run(feeds)["float64_out"].tobytes() == bytes(bare(data)) == bytes(slow(data)) == data
-            wire = wire_of(session, feeds)
-            for _ in range(60_000 if size < 1 << 17 else 10_000 if size < 1 << 20 else 30):  # until the JIT compilers are done
-                wire()
-                bare(data)
-            ours: list[float] = []
-            wires: list[float] = []
-            theirs: list[float] = []
-            times = 200 if size < 1 << 20 else 5
-            for _ in range(20):  # in turns: what else the machine does falls on all
-                ours += seconds(lambda: session.run(feeds), times)  # noqa: B023
-                wires += seconds(wire, times)
-                theirs += seconds(lambda: bare(data), times)  # noqa: B023
-            py4j = statistics.median(seconds(lambda: slow(data), 20 if size < 1 << 20 else 3))  # noqa: B023
-            mine, frame, reference = (statistics.median(t) for t in (ours, wires, theirs))
-            row = {
-                "size": label,
-                "session_us": mine * 1e6,
-                "session_of_bare_echo": mine / reference,
-                "wire_of_bare_echo": frame / reference,
-                "times_faster_than_py4j": py4j / mine,
-            }
-            rows.append(row)
-            missed += [
-                f"{label}: {name} {row[f'{name}_of_bare_echo']:.2f}x of the bare echo"
-                for name in ("wire", "session")
-                if row[f"{name}_of_bare_echo"] > MOST
-            ]
-            if row["times_faster_than_py4j"] < FASTER_THAN_PY4J[label]:
-                missed.append(f"{label}: only {row['times_faster_than_py4j']:.1f}x faster than py4j")
-            sys.stdout.write(
-                f"{label:>7}  bare {reference * 1e6:8.1f} us  wire {frame / reference:5.2f}x  session {mine / reference:5.2f}x"
-                f"  {py4j / mine:7.1f}x faster than py4j\n"
-            )
-    session.close()
-    sys.stdout.write(json.dumps({"benchmark": "jvm", "rows": rows, "missed": missed}) + "\n")
-    return 1 if missed else 0
+def bench(quick: bool) -> Section:
+    section = Section(
+        "jvm",
+        "A Java model from Python",
+        "*wire*: frames made beforehand, over the session's own connection; *session*: `Session.run`. The reference is a bare echo "
+        "in Java over a Unix socket; the last rows are py4j's byte arrays in times `Session.run`.",
+    )
+    if shutil.which("java") is None or not EXAMPLES.is_file() or importlib.util.find_spec("py4j") is None:
+        section.skipped = "it needs Java, py4j and the examples' jar (`make jvm`)"
+        return section
+    with one_core():
+        session = JvmRuntime().load(open_artifact(EXAMPLES), member="dev.mlbridge.examples.Echo")
+        with bare_echo() as bare, py4j_echo() as slow:
+            for label, size in SIZES.items():
+                _compare(section, session, bare, slow, label, size, quick=quick)
+        session.close()
+    return section
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _compare(section: Section, session: Any, bare: Callable, slow: Callable, label: str, size: int, *, quick: bool) -> None:
+    array = np.random.default_rng(0).normal(size=(size // 8, 1))
+    data, feeds = array.tobytes(), {"float64": array}
+    assert session.run(feeds)["float64_out"].tobytes() == bytes(bare(data)) == bytes(slow(data)) == data
+    wire = wire_of(session, feeds)
+    warm = 60_000 if size < 1 << 17 else 10_000 if size < 1 << 20 else 30  # until the JIT compilers are done
+    for _ in range(warm // 4 if quick else warm):
+        wire()
+        bare(data)
+    times = interleave({"bare": lambda: bare(data), "wire": wire, "session": lambda: session.run(feeds)}, rounds=20, block_s=5e-3)
+    for name in ("wire", "session"):
+        row = ratio_row(label, name, times[name], times["bare"])
+        section.rows.append(row)
+        section.bars.append(Bar(f"{label}: {name} over a bare echo", row.ratio, row.low, row.high, MOST))
+    if quick and size > 1 << 20:
+        return  # py4j takes seconds a call there
+    theirs = []
+    for _ in range(10 if size < 1 << 17 else 3):
+        began = time.perf_counter()
+        slow(data)
+        theirs.append(time.perf_counter() - began)
+    row = ratio_row(label, "py4j over session", np.asarray(theirs), times["session"][: len(theirs)])
+    section.rows.append(row)
+    section.bars.append(Bar(f"{label}: times faster than py4j", row.ratio, row.low, row.high, FASTER_THAN_PY4J[label], ">="))
