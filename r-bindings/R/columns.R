@@ -4,15 +4,31 @@
 # list(names, levels, plain): `plain` models see a logical column as the number 0 or 1.
 .raw_columns <- function(model, sample) UseMethod(".raw_columns")
 
-.known_columns <- function(names, levels = list(), plain = FALSE) {
-  list(names = names, levels = Filter(is.character, as.list(levels)), plain = plain)
+.known_columns <- function(names, levels = list(), plain = FALSE, made = list()) {
+  list(names = names, levels = c(Filter(is.character, as.list(levels)), made), plain = plain)  # a model may store numbers for a number's levels
 }
 
 .raw_columns.default <- function(model, sample) {
   terms <- tryCatch(stats::terms(model), error = function(e) NULL)
   levels <- if (is.list(model)) model[["xlevels"]]
   if (is.null(terms)) return(.known_columns(names(sample), levels))
-  .known_columns(.formula_columns(stats::delete.response(terms), sample, if (is.list(model)) model[["call"]]), levels)
+  .known_columns(.formula_columns(stats::delete.response(terms), sample, if (is.list(model)) model[["call"]]), levels, made = .made_levels(terms, levels))
+}
+
+# Columns the formula makes factors of, as in factor(cyl): their levels, as the whole numbers they were, else as text.
+.made_levels <- function(terms, xlevels) {
+  bare <- vapply(Filter(is.name, as.list(attr(terms, "variables"))), as.character, "")
+  made <- list()
+  for (label in setdiff(names(xlevels), bare)) {
+    call <- tryCatch(str2lang(label), error = function(e) NULL)
+    if (!is.call(call) || length(call) < 2L || !is.name(call[[2L]]) || !is.name(call[[1L]])) next
+    name <- as.character(call[[2L]])
+    if (name %in% bare || !as.character(call[[1L]]) %in% c("factor", "as.factor", "ordered", "as.ordered", "C", "relevel", "as.character", "droplevels")) next
+    numbers <- suppressWarnings(as.numeric(xlevels[[label]]))
+    if (anyNA(numbers)) made[[name]] <- xlevels[[label]]
+    else if (all(numbers == round(numbers) & abs(numbers) < 2^53)) made[[name]] <- sort(numbers)
+  }
+  made
 }
 
 # What a formula names is a column of the sample, or a variable beside the formula; an offset may stand in the call alone.
@@ -69,7 +85,7 @@
 }
 
 .with_levels <- function(model, sample, levels) {
-  .known_columns(.formula_columns(stats::delete.response(model$terms), sample, model$call), levels)
+  .known_columns(.formula_columns(stats::delete.response(model$terms), sample, model$call), levels, made = .made_levels(model$terms, levels))
 }
 
 # Models fitted on a matrix: its column names, else x1, x2, ...
@@ -89,7 +105,7 @@
 .field <- function(name, values, levels, plain) {
   categorical <- function(levels) list(column = .new_column(name, .level_values(levels), is.ordered(values)), dtype = "int32")
   number <- function(unit = NULL) list(column = .new_column(name, unit = unit), dtype = "float64")
-  if (length(levels)) return(categorical(levels))
+  if (length(levels) && (is.numeric(values) || !is.numeric(levels))) return(categorical(levels))
   if (is.factor(values)) return(categorical(base::levels(values)))
   if (is.logical(values) && !plain) return(categorical(c("FALSE", "TRUE")))
   if (is.character(values)) return(list(column = .new_column(name), dtype = "string"))

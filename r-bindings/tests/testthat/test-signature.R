@@ -21,6 +21,16 @@ test_that("levels are the model's, in order, not those of the sample", {
   expect_identical(unlist(ordered$categories), levels(esoph$agegp))
 })
 
+test_that("a number the formula makes a factor of is one of the numbers training saw", {
+  fit <- lm(mpg ~ wt + factor(cyl), mtcars)
+  expect_identical(unlist(column(mlb_signature(fit, sample = mtcars), "cyl")$categories), c(4, 6, 8))
+  model <- here(fit, mtcars)
+  expect_identical(predict(model, mtcars)$prediction, unname(predict(fit, mtcars)))
+  expect_error(predict(model, transform(mtcars, cyl = 5)), "'5'", class = "mlbridge_invalid_argument")
+  both <- lm(mpg ~ cyl + factor(cyl), mtcars)
+  expect_null(column(mlb_signature(both, sample = mtcars), "cyl")$categories)
+})
+
 test_that("levels that ranger and svm forget are captured", {
   skip_without("ranger", "e1071")
   forest <- ranger::ranger(Petal.Length ~ Species + Sepal.Length, iris, num.trees = 5)
