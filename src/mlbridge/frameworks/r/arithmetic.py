@@ -249,6 +249,14 @@ class Arithmetic:
             at = end
         return self.graph.concat(parts)
 
+    def split(self, block: str, names: list[str] | tuple[str, ...]) -> dict[str, str]:
+        """Return the columns of a matrix by name; joined again, they are taken in one piece."""
+        out = {}
+        for j, name in enumerate(names):
+            out[name] = self.graph.add("Gather", block, self.graph.const([j], "int64"), axis=1)
+            self.origins[out[name]] = (block, j, len(names))
+        return out
+
     def clamp(self, x: Any, low: float | None = None, high: float | None = None) -> str:
         """pmax and pmin with NaN kept."""
         x = self.value(x)

@@ -115,7 +115,7 @@ class Train(Family):
             return apply_preprocess(ar, steps, raw, complete=False), None
         ev = self.frame.evaluator(ar, scope)
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")))
-        columns = {n: Numeric(ar.graph.add("Gather", x, ar.graph.const([j], "int64"), axis=1)) for j, n in enumerate(names)}
+        columns = {n: Numeric(v) for n, v in ar.split(x, names).items()}
         used = self.chosen.get("xNames")
         rotated = steps is not None and "pca" in steps["method"].names
         if isinstance(used, RObject) and not rotated:

@@ -35,7 +35,7 @@ class Kmeans(Family):
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         x = ar.columns([scope[n].name for n in self.columns])
         apart = ar.sub(ar.graph.add("Unsqueeze", x, ar.graph.const([1], "int64")), self.centres[None])
-        distance = ar.graph.add("ReduceSum", ar.mul(apart, apart), ar.graph.const([2], "int64"), keepdims=0)
+        distance = ar.graph.add("ReduceSumSquare", apart, ar.graph.const([2], "int64"), keepdims=0)
         nearest = ar.graph.add("ArgMin", distance, axis=1, keepdims=0)
         return {"cluster": ar.graph.add("Add", nearest, ar.graph.const(np.int64(1)))}
 

@@ -41,9 +41,9 @@ def apply_preprocess(ar: Arithmetic, steps: RObject | None, columns: dict[str, A
     _box_cox(ar, steps, out)
     _range(ar, steps, method.get("range", []), out)
     for name, key, op in (("center", "mean", ar.sub), ("scale", "std", ar.div)):
-        values = _by_name(steps.get(key))
-        for column in method.get(name, []):
-            out[column] = Numeric(op(_number(out, column), values[column]))
+        chosen, values = method.get(name, []), _by_name(steps.get(key))
+        if chosen:
+            _replace(ar, out, chosen, op(_block(ar, out, chosen), np.array([[values[c] for c in chosen]])))
     if not complete:
         medians = _by_name(steps.get("median"))
         for column in method.get("medianImpute", []):
@@ -52,6 +52,14 @@ def apply_preprocess(ar: Arithmetic, steps: RObject | None, columns: dict[str, A
     _rotate(ar, steps, method, out)
     _spatial_sign(ar, method.get("spatialSign", []), out)
     return out
+
+
+def _block(ar: Arithmetic, columns: dict[str, Any], names: list[str]) -> str:
+    return ar.columns([_number(columns, n) for n in names])
+
+
+def _replace(ar: Arithmetic, columns: dict[str, Any], names: list[str] | tuple[str, ...], block: str) -> None:
+    columns.update({n: Numeric(v) for n, v in ar.split(block, names).items()})
 
 
 def _number(columns: dict[str, Any], name: str) -> str:
@@ -83,10 +91,9 @@ def _range(ar: Arithmetic, steps: RObject, names: list[str], out: dict[str, Any]
     limits, bounds = steps["ranges"], steps.get("rangeBounds")
     low, high = bounds.numbers() if isinstance(bounds, RObject) else (0.0, 1.0)
     order, table = limits.dimnames[1], limits.array()
-    for name in names:
-        smallest, largest = table[:, order.index(name)]
-        scaled = ar.div(ar.sub(_number(out, name), smallest), (largest - smallest) / (high - low))
-        out[name] = Numeric(ar.add(scaled, low))
+    smallest, largest = table[:, [order.index(n) for n in names]]
+    scaled = ar.div(ar.sub(_block(ar, out, names), smallest[None]), ((largest - smallest) / (high - low))[None])
+    _replace(ar, out, names, ar.add(scaled, low))
 
 
 def _rotate(ar: Arithmetic, steps: RObject, method: dict[str, list[str]], out: dict[str, Any]) -> None:
@@ -96,19 +103,17 @@ def _rotate(ar: Arithmetic, steps: RObject, method: dict[str, list[str]], out: d
     if method.get("keep") or any(n in method.get("spatialSign", []) for n in names):
         raise refuse("preProcess that keeps columns beside their principal components")
     rotation = steps["rotation"]
-    scores = ar.matmul(ar.columns([_number(out, n) for n in names]), rotation.array())
+    scores = ar.matmul(_block(ar, out, names), rotation.array())
     for name in names:
         del out[name]
     labels = rotation.dimnames[1] or ()
-    for j, label in enumerate(("PC1",) if len(labels) == 1 else labels):
-        out[label] = Numeric(ar.graph.add("Gather", scores, ar.graph.const([j], "int64"), axis=1))
+    _replace(ar, out, ("PC1",) if len(labels) == 1 else labels, scores)
 
 
 def _spatial_sign(ar: Arithmetic, names: list[str], out: dict[str, Any]) -> None:
     if not names:
         return
-    block = ar.columns([_number(out, n) for n in names])
+    block = _block(ar, out, names)
     square = ar.total(ar.mul(block, block))
     scaled = ar.where(ar.op("Greater", square, 0.0), ar.div(block, ar.op("Sqrt", square)), ar.mul(block, 0.0))
-    for j, name in enumerate(names):
-        out[name] = Numeric(ar.graph.add("Gather", scaled, ar.graph.const([j], "int64"), axis=1))
+    _replace(ar, out, names, scaled)

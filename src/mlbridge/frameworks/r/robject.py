@@ -39,7 +39,7 @@ class RObject:
 
     Examples
     --------
-    >>> RObject("double", np.array([1.0, 2.0]), {"names": RObject("character", ["a", "b"])}).get("b")
+    >>> RObject("double", np.array([1.0, 2.0]), {"names": RObject("character", ["a", "b"])}).get("b").item()
     2.0
     """
 

@@ -90,8 +90,9 @@ class Svm(Family):
         centre, scale = self._scale()
         kernel = self._kernel(ar, ar.div(ar.sub(x, centre[None]), scale[None]))
         if self.type in _CLASSIFIERS:
-            witness, decision = ar.total(ar.mul(x, 0.0), keep=False), self._decide(ar, kernel)
-            out = {"label": ar.masked(self._vote(ar, decision), witness)}
+            decision = self._decide(ar, kernel)
+            gone = ar.graph.add("ReduceMax", ar.is_missing(x), ar.graph.const([1], "int64"), keepdims=0)
+            out = {"label": ar.graph.add("Where", gone, ar.graph.const(np.int32(-1)), self._vote(ar, decision))}
             return {**out, "probabilities": self._probabilities(ar, decision)} if self.couples else out
         value = ar.sub(ar.matmul(kernel, self.coefs), self.rho[0])
         if self.type == _ONE_CLASS:
@@ -106,7 +107,7 @@ class Svm(Family):
         model, gamma = self.model, self.model["gamma"].scalar()
         if self.kernel == 2:
             apart = ar.sub(ar.graph.add("Unsqueeze", x, ar.graph.const([1], "int64")), self.vectors[None])
-            squares = ar.graph.add("ReduceSum", ar.mul(apart, apart), ar.graph.const([2], "int64"), keepdims=0)
+            squares = ar.graph.add("ReduceSumSquare", apart, ar.graph.const([2], "int64"), keepdims=0)
             return ar.exp(ar.mul(squares, -gamma))
         dot = ar.matmul(x, self.vectors.T)
         if self.kernel == 0:
