@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full test-peers check bench bench-check jvm proto clean
+.PHONY: help setup demo test test-full test-peers lint check bench bench-check jvm proto clean
 
 help: ## explain the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,12 +22,15 @@ setup: .venv/.system-ready ## make .venv with everything the tests need; R, Java
 demo: .venv/.python-ready ## the main job on real credit data: train, convert, verify, save, chain, score (no R, no JVM)
 	@$(PY) examples/credit/demo.py
 
-check: .venv/.python-ready ## lint, layers, docstrings
+lint: .venv/.python-ready ## format, lint and types, without running anything
+	@$(PY) -m ruff format --check src tests benchmarks examples
 	@$(PY) -m ruff check src tests benchmarks examples
-	@$(PYTEST) -q tests/test_layers.py
+	@$(PY) -m mypy
 
-test: setup ## what CI runs: everything but the long sweeps and foreign environments
-	@$(PY) -m ruff check src tests benchmarks examples
+check: lint ## lint, import rules, docstrings against signatures, and every example of README and docstrings
+	@$(PYTEST) -q tests/test_layers.py tests/test_docstrings.py
+
+test: setup lint ## what CI runs: everything but the long sweeps and foreign environments
 	@$(PYTEST) -q -n 2 --dist loadfile -m "not full and not peers" --durations 25 $(PYTEST_ARGS)
 	@bash tools/setup.sh test-bindings
 

@@ -197,7 +197,7 @@ def test_verification_is_kept_and_a_second_load_verifies_nothing(model, tmp_path
     model.save(tmp_path / "m.mlb")
     mb.load(tmp_path / "m.mlb").close()
     assert len(list((tmp_path / "cache" / "verified").glob("*.json"))) == 1
-    monkeypatch.setattr("mlbridge._api.verify_golden", lambda *a, **k: pytest.fail("verified again"))
+    monkeypatch.setattr("mlbridge._api.packages.verify_golden", lambda *a, **k: pytest.fail("verified again"))
     mb.load(tmp_path / "m.mlb", verify="require").close()
 
 

@@ -15,7 +15,7 @@ RANKS = [
     {"interfaces", "tensors"},
     {"frames"},
     {"executor", "workers"},
-    {"package", "plugins", "chunks"},
+    {"package", "plugins", "chunks", "description"},
     {"model"},
     {"conversion"},
     {"pipeline"},

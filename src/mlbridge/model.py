@@ -6,14 +6,11 @@ Here: predict and run with their checks, concurrency, deadlines, saving, describ
 
 from __future__ import annotations
 
-import asyncio
-import html
 import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ import numpy as np
 
 from .artifact import Implementation
 from .chunks import chunk_rows, run_in_chunks
+from .description import Description, Route
 from .errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, MlbridgeError, UnsupportedError
 from .interfaces import UNBOUNDED, Array, Deadline, Placed, Runtime, Session, Tunable
 from .package import limit_samples, write_package
@@ -30,91 +28,7 @@ from .tensors import Coercion, batch_rows
 __all__ = ["Description", "Model", "Route"]
 
 _LIVE: weakref.WeakSet[Model] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The implementation chosen, and why.
-
-    Attributes
-    ----------
-    runtime : str
-        Name of the runtime that answers.
-    why : str
-        One sentence.
-    framework : str or None
-        The framework the model came from.
-    trust : str
-        The trust it was loaded at; `live` for an object in this process.
-    considered : tuple of str
-        What was tried before, and why it was not taken.
-    """
-
-    runtime: str
-    why: str
-    framework: str | None = None
-    trust: str = "live"
-    considered: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a model is, at a glance: print it, or show it in a notebook."""
-
-    name: str
-    signature: Signature
-    route: Route
-    device: str
-    parity: str
-    placement: Mapping[str, float] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def _facts(self) -> list[tuple[str, str]]:
-        facts = [("route", f"{self.route.runtime}: {self.route.why}")]
-        facts += [("", f"not taken: {c}") for c in self.route.considered]
-        facts += [("device", self.device + "".join(f", {100 * v:.0f} % of nodes on {k}" for k, v in self.placement.items()))]
-        facts += [("trust", self.route.trust), ("parity", self.parity.splitlines()[0])]
-        return facts + [(k, str(v)) for k, v in self.extra.items()]
-
-    def __repr__(self) -> str:
-        lines = [f"Model {self.name!r}"]
-        for side, specs in (("in", self.signature.inputs), ("out", self.signature.outputs)):
-            for spec in specs:
-                lines.append(f"  {side:<3} {spec}{_rules(spec)}")
-                lines += [f"        {_column_text(c)}" for c in spec.columns[:_SHOWN]]
-                if len(spec.columns) > _SHOWN:
-                    lines.append(f"        … and {len(spec.columns) - _SHOWN} more columns")
-        return "\n".join(lines + [f"  {k:<7} {v}" for k, v in self._facts()])
-
-    def _repr_html_(self) -> str:
-        esc = html.escape
-        rows = ""
-        for side, specs in (("input", self.signature.inputs), ("output", self.signature.outputs)):
-            for spec in specs:
-                columns = "<br>".join(esc(_column_text(c)) for c in spec.columns[: 4 * _SHOWN]) or "—"
-                more = f"<br>… and {len(spec.columns) - 4 * _SHOWN} more" if len(spec.columns) > 4 * _SHOWN else ""
-                rows += f"<tr><td>{side}</td><td><b>{esc(spec.name)}</b></td><td>{esc(str(spec).split(': ', 1)[1])}{esc(_rules(spec))}</td><td style='text-align:left'>{columns}{more}</td></tr>"
-        facts = "".join(f"<tr><td>{esc(k)}</td><td style='text-align:left'>{esc(v)}</td></tr>" for k, v in self._facts())
-        return (
-            f"<div><b>Model {esc(self.name)}</b><table><thead><tr><th></th><th>name</th><th>type</th><th>columns</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table><table><tbody>{facts}</tbody></table></div>"
-        )
-
-
-_SHOWN = 12  # columns listed before «and more»
-
-
-def _rules(spec: Any) -> str:
-    rules = [r for r, on in (("missing allowed", spec.missing == "allow"), ("rounds", spec.rounding == "nearest")) if on]
-    return f" ({', '.join(rules)})" if rules else ""
-
-
-def _column_text(column: Any) -> str:
-    text = column.name
-    if column.categories is not None:
-        levels = (" < " if column.ordered else ", ").join(map(str, column.categories[:8]))
-        text += f" {{{levels}{', …' if len(column.categories) > 8 else ''}}}" + (" or unknown" if column.unknown == "keep" else "")
-    return text + (f" [{column.unit}]" if column.unit else "")
+_PARITY = {"onnx": "not verified", "pipeline": "not verified", "grpc": "not known here: another process serves it"}
 
 
 class Model:
@@ -283,6 +197,8 @@ class Model:
         table, dict or array
             As for `predict`.
         """
+        import asyncio  # who awaits has it already; it costs a fifth of `import mlbridge`
+
         names = self._coercion.select(outputs)
         feeds, opened = self._coercion.feeds(x)
         deadline = Deadline(timeout_s)
@@ -372,9 +288,7 @@ class Model:
         Description
             Signature, route and why, device, trust and parity, to print or to show in a notebook.
         """
-        parity = (
-            str(self.report) if self.report is not None else "the native model itself" if self.route.runtime not in ("onnx", "pipeline") else "not verified"
-        )
+        parity = str(self.report) if self.report is not None else _PARITY.get(self.route.runtime, "the native model itself")
         extra = self._session.describe() if hasattr(self._session, "describe") else {}
         return Description(self.name, self.signature, self.route, self.device, parity, self.placement, extra)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Iterator, Mapping
@@ -117,8 +116,10 @@ def missing(exc: ImportError, module: str | None = None) -> MissingDependencyErr
 
 @functools.cache
 def _table(group: str) -> dict[str, str]:
+    from importlib import metadata  # it brings email and zipfile: a quarter of `import mlbridge`
+
     table = dict(_BUILT_IN[group])
-    for point in importlib.metadata.entry_points(group=group):
+    for point in metadata.entry_points(group=group):
         if point.name in _BUILT_IN[group]:
             _LOG.warning("the plug-in %s wants the name %r, which is built in; it is ignored", point.value, point.name)
         else:

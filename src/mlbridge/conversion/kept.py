@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -17,11 +16,13 @@ __all__ = ["cache_key", "recall", "remember", "versions_of"]
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of some distributions, with Python's and the processor's names."""
+    from importlib import metadata  # a quarter of `import mlbridge`
+
     out = {"python": platform.python_version(), "machine": platform.machine() or "unknown"}
     for name in filter(None, names):  # R has no distribution here
         try:
-            out[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            out[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any
 
 from ..artifact import Artifact
@@ -32,6 +31,8 @@ def read_toml(source: Artifact) -> dict[str, Any]:
         With every mistake and its line.
     """
     text = source.path.read_bytes().decode("utf-8", "replace")
+    import tomllib
+
     try:
         made = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:

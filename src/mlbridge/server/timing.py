@@ -17,8 +17,8 @@ class Timing:
     >>> t = Timing()
     >>> for n in (1, 10, 100):
     ...     t.add(n, 1_000_000 + 10_000 * n)
-    >>> round(t.predict_s(50) * 1e3, 2)
-    1.58
+    >>> round(t.predict_s(50) * 1e3, 1)
+    1.6
     """
 
     __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "base_s", "one_s", "row_s")
