@@ -13,8 +13,12 @@ from .values import Numeric, refuse
 __all__ = ["apply_preprocess"]
 
 _KNOWN = frozenset(
-    {"center", "scale", "range", "BoxCox", "pca", "spatialSign", "medianImpute", "ignore", "remove", "zv", "nzv", "corr", "keep"}
+    {"center", "scale", "range", "BoxCox", "YeoJohnson", "expoTrans", "invHyperbolicSine", "pca", "ica", "spatialSign", "medianImpute"}
+    | {"ignore", "remove", "zv", "nzv", "corr", "conditionalX", "keep"}
 )
+
+
+_YEO_JOHNSON_FUDGE = 0.001  # powers this near 0 and 2 count as them
 
 
 def apply_preprocess(ar: Arithmetic, steps: RObject | None, columns: dict[str, Any], *, complete: bool) -> dict[str, Any]:
@@ -35,10 +39,15 @@ def apply_preprocess(ar: Arithmetic, steps: RObject | None, columns: dict[str, A
         return columns
     method = {n: v.strings() if v is not None else [] for n, v in zip(steps["method"].names, steps["method"].value)}
     odd = sorted(set(method) - _KNOWN - ({"knnImpute", "bagImpute"} if complete else set()))
-    if odd or any(steps.get(k) is not None for k in ("yj", "et", "invHyperbolicSine", "ica")):
-        raise refuse(f"preProcess with {', '.join(odd) or 'a transformation this converter lacks'}")
+    if odd:
+        raise refuse(f"preProcess with {', '.join(odd)}")
     out = {n: v for n, v in columns.items() if n not in method.get("remove", [])}
+    for column in method.get("invHyperbolicSine", []):
+        x = _number(out, column)
+        out[column] = Numeric(ar.log(ar.add(x, ar.op("Sqrt", ar.add(ar.mul(x, x), 1.0)))))
     _box_cox(ar, steps, out)
+    _yeo_johnson(ar, steps, out)
+    _manly(ar, steps, out)
     _range(ar, steps, method.get("range", []), out)
     for name, key, op in (("center", "mean", ar.sub), ("scale", "std", ar.div)):
         chosen, values = method.get(name, []), _by_name(steps.get(key))
@@ -85,6 +94,26 @@ def _box_cox(ar: Arithmetic, steps: RObject, out: dict[str, Any]) -> None:
         out[name] = Numeric(ar.log(x) if abs(power) < fudge else ar.div(ar.sub(ar.op("Pow", x, power), 1.0), power))
 
 
+def _yeo_johnson(ar: Arithmetic, steps: RObject, out: dict[str, Any]) -> None:
+    for name, power in _by_name(steps.get("yj")).items():
+        if np.isnan(power):
+            continue
+        x = _number(out, name)
+        above, below = ar.add(x, 1.0), ar.sub(1.0, x)
+        high = ar.log(above) if abs(power) < _YEO_JOHNSON_FUDGE else ar.div(ar.sub(ar.op("Pow", above, power), 1.0), power)
+        rest = 2 - power
+        low = ar.log(below) if abs(rest) < _YEO_JOHNSON_FUDGE else ar.div(ar.sub(ar.op("Pow", below, rest), 1.0), rest)
+        out[name] = Numeric(ar.where(ar.op("Less", x, 0.0), ar.op("Neg", low), high))
+
+
+def _manly(ar: Arithmetic, steps: RObject, out: dict[str, Any]) -> None:
+    found = steps.get("et")
+    for name, one in zip(found.names, found.value) if isinstance(found, RObject) else ():
+        power = one["lambda"].scalar()
+        if not np.isnan(power) and power != 0:
+            out[name] = Numeric(ar.div(ar.sub(ar.exp(ar.mul(_number(out, name), power)), 1.0), power))
+
+
 def _range(ar: Arithmetic, steps: RObject, names: list[str], out: dict[str, Any]) -> None:
     if not names:
         return
@@ -97,17 +126,26 @@ def _range(ar: Arithmetic, steps: RObject, names: list[str], out: dict[str, Any]
 
 
 def _rotate(ar: Arithmetic, steps: RObject, method: dict[str, list[str]], out: dict[str, Any]) -> None:
-    names = method.get("pca", [])
-    if not names:
-        return
-    if method.get("keep") or any(n in method.get("spatialSign", []) for n in names):
-        raise refuse("preProcess that keeps columns beside their principal components")
+    for way in ("pca", "ica"):
+        names = method.get(way, [])
+        if not names:
+            continue
+        if method.get("keep") or any(n in method.get("spatialSign", []) for n in names):
+            raise refuse("preProcess that keeps columns beside their components")
+        weights, labels = _components(steps, way)
+        scores = ar.matmul(_block(ar, out, names), weights)
+        for name in names:
+            del out[name]
+        _replace(ar, out, labels, scores)
+
+
+def _components(steps: RObject, way: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if way == "ica":
+        unmixing = steps["ica"]["K"].array() @ steps["ica"]["W"].array()
+        return unmixing, tuple(f"ICA{j + 1}" for j in range(unmixing.shape[1]))
     rotation = steps["rotation"]
-    scores = ar.matmul(_block(ar, out, names), rotation.array())
-    for name in names:
-        del out[name]
     labels = rotation.dimnames[1] or ()
-    _replace(ar, out, ("PC1",) if len(labels) == 1 else labels, scores)
+    return rotation.array(), ("PC1",) if len(labels) == 1 else labels
 
 
 def _spatial_sign(ar: Arithmetic, names: list[str], out: dict[str, Any]) -> None:

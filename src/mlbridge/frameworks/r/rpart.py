@@ -1,7 +1,7 @@
 """rpart: one tree whose nodes ask surrogates when the primary variable is missing.
 
-Each node's direction is a column computed first (primary, surrogates in turn, majority); the tree then splits on those
-columns, so that no subtree is written twice.
+A small tree is written out with all its surrogates (`rpart_paths.py`). In a large one each node's direction is a column
+computed first (primary, surrogates in turn, majority); the tree then splits on those, so that no subtree is written twice.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ...signature import Field, TensorSpec, prediction_spec
 from ..trees import IN, LT, Tree, add_trees
 from .arithmetic import Arithmetic
 from .family import Family, class_outputs, level_values
+from .rpart_paths import Split, written_out
 from .terms import ModelFrame, text_levels
 from .treeframe import TreeFrame
 from .values import refuse
@@ -85,16 +86,32 @@ class Rpart(Family):
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         value = self._leaf_values()
-        if not self.candidates:
-            directions = ar.where(ar.is_missing(self._matrix(ar, scope)), 0.0, 0.0)
+        tree = written_out(self.at[1], self._splits(), self._child, {n: self._rest(n) for n in self.candidates}, value)
+        if tree is not None:
+            x, trees = self.table.inputs(ar, scope, [tree])
         else:
-            directions = self._directions(ar, self._matrix(ar, scope))
-        total = add_trees(ar.graph, directions, [self._route(value)], targets=value.shape[1])
+            x, trees = self._directions(ar, self._matrix(ar, scope)), [self._route(value)]
+        total = add_trees(ar.graph, x, trees, targets=value.shape[1], levels=self.table.sets() if tree is not None else None)
         if self.method != "class":
             return {"score" if self.method == "exp" else "prediction": ar.flat(total)}
-        label = ar.graph.add("Gather", total, ar.graph.const([0], "int64"), axis=1)
-        rest = ar.graph.add("Gather", total, ar.graph.const(np.arange(1, value.shape[1])), axis=1)
+        sizes = ar.graph.const([1, value.shape[1] - 1], "int64")
+        label, rest = ar.graph.add("Split", total, sizes, axis=1, outputs=2)
         return {"label": ar.graph.cast(ar.flat(label), "int32"), "probabilities": rest}
+
+    def _rest(self, node: int) -> float:
+        return self._majority(node) if self.surrogates > 1 else 0.0
+
+    def _splits(self) -> dict[int, list[Split]]:
+        return {node: [self._split(row) for row in rows] for node, rows in self.candidates.items()}
+
+    def _split(self, row: int) -> Split:
+        feature, cats = self.table.names.index(self.split_names[row]), int(self.splits[row, 1])
+        if abs(cats) == 1:
+            return Split(feature, float(self.splits[row, 3]), cats == -1)
+        levels = len(self.table.levels[self.table.names[feature]])
+        codes = self.csplit[int(self.splits[row, 3]) - 1][:levels]
+        left, right = (tuple(np.flatnonzero(codes == way).tolist()) for way in (1, 3))
+        return Split(feature, left=left, right=right, levels=levels)
 
     def _matrix(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
         x = self.table.matrix(ar, scope)
