@@ -1,6 +1,7 @@
 package dev.mlbridge;
 
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CancellationException;
@@ -10,6 +11,7 @@ public final class Call {
   private final List<String> outputs;
   private final long endsAt;
   private final boolean limited;
+  private final List<Runnable> listeners = new ArrayList<>(0);
   private volatile boolean cancelled;
 
   private Call(List<String> outputs, boolean limited, long endsAt) {
@@ -49,9 +51,40 @@ public final class Call {
     return cancelled;
   }
 
-  /** Notes that the caller gave up. */
+  /** Notes that the caller gave up, and tells who asked to be told. */
   public void cancel() {
-    cancelled = true;
+    List<Runnable> told;
+    synchronized (listeners) {
+      if (cancelled) {
+        return;
+      }
+      cancelled = true;
+      told = List.copyOf(listeners);
+      listeners.clear();
+    }
+    told.forEach(Runnable::run);
+  }
+
+  /**
+   * Runs the action once when the caller gives up, at once if that has happened.
+   *
+   * @return what takes the action back
+   */
+  public Runnable onCancel(Runnable action) {
+    synchronized (listeners) {
+      if (!cancelled) {
+        listeners.add(action);
+        return () -> forget(action);
+      }
+    }
+    action.run();
+    return () -> {};
+  }
+
+  private void forget(Runnable action) {
+    synchronized (listeners) {
+      listeners.remove(action);
+    }
   }
 
   /** Throws if the call must end now; long computations ask from time to time. */

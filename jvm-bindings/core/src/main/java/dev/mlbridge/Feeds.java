@@ -1,23 +1,32 @@
 package dev.mlbridge;
 
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 
 /**
  * The only coercion: what a caller hands over to tensors that satisfy a signature, all problems in one InputError.
  *
- * <p>A caller gives whole blocks by their names, or single columns by theirs: (rows) or (rows, 1), categories by the
- * values of their levels. Numbers widen where every value survives; nothing is rounded.
+ * <p>A caller gives whole blocks by their names, or single columns by theirs: (rows) or (rows, 1). Categories are given
+ * by the values of their levels, or for a block as int32 codes. Numbers change their type where every value survives.
  */
 public final class Feeds {
-  private static final long EXACT = 1L << 53;
+  private final Signature signature;
+  private final Map<String, Tensor> given;
+  private final List<String> problems = new ArrayList<>();
+  private final Map<String, Long> symbols = new HashMap<>();
 
-  private Feeds() {}
+  private Feeds(Signature signature, Map<String, Tensor> given) {
+    this.signature = signature;
+    this.given = given;
+  }
 
   /**
    * Returns tensors that satisfy the signature.
@@ -25,23 +34,20 @@ public final class Feeds {
    * @throws MlbridgeException (InputError) that lists every problem
    */
   public static Map<String, Tensor> of(Signature signature, Map<String, Tensor> given) {
-    List<String> problems = new ArrayList<>();
+    return new Feeds(signature, given).satisfying();
+  }
+
+  private Map<String, Tensor> satisfying() {
     Map<String, Tensor> out = new LinkedHashMap<>();
-    Map<String, Long> symbols = new HashMap<>();
     Set<String> unused = new LinkedHashSet<>(given.keySet());
     for (TensorSpec spec : signature.inputs()) {
-      Tensor block;
-      if (given.containsKey(spec.name())) {
-        unused.remove(spec.name());
-        block = given.get(spec.name());
-      } else if (!spec.columns().isEmpty()) {
-        block = assembled(spec, given, unused, problems);
-      } else {
-        problems.add("input '" + spec.name() + "' is absent");
-        continue;
-      }
-      if (block != MISSING) {
-        checked(spec, block, symbols, problems).ifPresent(t -> out.put(spec.name(), t));
+      int before = problems.size();
+      unused.remove(spec.name());
+      spec.columns().forEach(c -> unused.remove(c.name()));
+      Optional<Tensor> found = isBlock(spec) ? block(spec, given.get(spec.name())) : assembled(spec);
+      found.ifPresent(t -> checkSizes(spec, t));
+      if (problems.size() == before) {
+        found.ifPresent(t -> out.put(spec.name(), t));
       }
     }
     for (String name : unused) {
@@ -53,228 +59,158 @@ public final class Feeds {
     return out;
   }
 
-  private static final Tensor MISSING = Tensor.of(new double[0], 0);
-
-  private static Tensor assembled(
-      TensorSpec spec, Map<String, Tensor> given, Set<String> unused, List<String> problems) {
-    int before = problems.size();
-    List<Tensor> columns = new ArrayList<>();
-    for (Column c : spec.columns()) {
-      unused.remove(c.name());
-      if (!given.containsKey(c.name())) {
-        problems.add("column '" + c.name() + "' is absent");
-        continue;
-      }
-      Tensor t = given.get(c.name());
-      if (t.rank() != 1 && !(t.rank() == 2 && t.dim(1) == 1)) {
-        problems.add("column '" + c.name() + "' has " + t.rank() + " axes, expected one");
-        continue;
-      }
-      columns.add(c.categories().isPresent() ? codes(c, t, problems) : t);
-    }
-    if (problems.size() > before) {
-      return MISSING;
-    }
-    long rows = columns.get(0).dim(0);
-    for (int i = 0; i < columns.size(); i++) {
-      if (columns.get(i).dim(0) != rows) {
-        problems.add("column '" + spec.columns().get(i).name() + "' has " + columns.get(i).dim(0) + " rows, the first has " + rows);
-      }
-    }
-    return problems.size() > before ? MISSING : joined(spec, columns, (int) rows, problems);
+  /** Whether the caller gave the block itself; a block that has its name from one of several columns may be both. */
+  private boolean isBlock(TensorSpec spec) {
+    List<Column> columns = spec.columns();
+    boolean single = columns.size() == 1 && columns.get(0).name().equals(spec.name());
+    return given.containsKey(spec.name()) && (single || !columns.stream().allMatch(c -> given.containsKey(c.name())) || columns.isEmpty());
   }
 
-  private static Tensor joined(TensorSpec spec, List<Tensor> columns, int rows, List<String> problems) {
-    int width = columns.size();
-    long[] shape = spec.shape().size() == 1 ? new long[] {rows} : new long[] {rows, width};
-    if (spec.dtype() == DType.STRING) {
-      String[] out = new String[rows * width];
-      for (int k = 0; k < width; k++) {
-        if (columns.get(k).dtype() != DType.STRING) {
-          problems.add("column '" + spec.columns().get(k).name() + "' is " + columns.get(k).dtype() + ", expected string");
-          return MISSING;
-        }
-        for (int i = 0; i < rows; i++) {
-          out[i * width + k] = columns.get(k).strings()[i];
-        }
-      }
-      return Tensor.ofStrings(out, shape);
-    }
-    if (spec.dtype() == DType.INT32) {
-      int[] out = new int[rows * width];
-      for (int k = 0; k < width; k++) {
-        for (int i = 0; i < rows; i++) {
-          out[i * width + k] = (int) columns.get(k).number(i);
-        }
-      }
-      return Tensor.of(out, shape);
-    }
-    double[] out = new double[rows * width];
-    for (int k = 0; k < width; k++) {
-      Tensor t = columns.get(k);
-      if (!widens(t, spec.columns().get(k).name(), problems)) {
-        return MISSING;
-      }
-      for (int i = 0; i < rows; i++) {
-        out[i * width + k] = t.number(i);
-      }
-    }
-    return Tensor.of(out, shape);
-  }
+  // -------------------------------------------------- blocks
 
-  /** Whether every value is exact as a double. */
-  private static boolean widens(Tensor t, String name, List<String> problems) {
-    switch (t.dtype()) {
-      case STRING, UINT64, FLOAT16, BFLOAT16:
-        problems.add("'" + name + "' is " + t.dtype() + ", expected a number");
-        return false;
-      case INT64:
-        for (int i = 0; i < t.size(); i++) {
-          if (Math.abs(t.longs().get(i)) > EXACT) {
-            problems.add("'" + name + "': " + t.longs().get(i) + " is not exact as float64");
-            return false;
-          }
-        }
-        return true;
-      default:
-        return true;
-    }
-  }
-
-  private static Tensor codes(Column column, Tensor t, List<String> problems) {
-    List<Object> levels = column.categories().orElseThrow();
-    Map<Object, Integer> index = new HashMap<>();
-    for (int i = 0; i < levels.size(); i++) {
-      index.put(levels.get(i), i);
-    }
-    int[] out = new int[t.size()];
-    Set<String> unknown = new LinkedHashSet<>();
-    for (int i = 0; i < out.length; i++) {
-      if (t.dtype() == DType.STRING && t.strings()[i] == null) {
-        out[i] = -1;
-        continue;
-      }
-      Object level = level(t, i, levels);
-      out[i] = index.getOrDefault(level, levels.size());
-      if (out[i] == levels.size() && !column.keepUnknown()) {
-        unknown.add("'" + level + "'");
-      }
-    }
-    if (!unknown.isEmpty()) {
-      problems.add("column '" + column.name() + "': unknown level " + String.join(", ", unknown) + "; the model knows " + levels);
-    }
-    return Tensor.of(out, out.length);
-  }
-
-  private static Object level(Tensor t, int i, List<Object> levels) {
-    boolean whole = !levels.isEmpty() && levels.get(0) instanceof Long;
-    return switch (t.dtype()) {
-      case STRING -> t.strings()[i];
-      case BOOL -> t.number(i) != 0;
-      case INT64 -> t.longs().get(i);
-      default -> {
-        double value = t.number(i);
-        yield whole && value == Math.rint(value) ? (Object) (long) value : (Object) value;
-      }
-    };
-  }
-
-  private static java.util.Optional<Tensor> checked(
-      TensorSpec spec, Tensor given, Map<String, Long> symbols, List<String> problems) {
-    int before = problems.size();
-    Tensor t = fitted(spec, given, problems);
-    if (problems.size() > before) {
-      return java.util.Optional.empty();
-    }
+  private Optional<Tensor> block(TensorSpec spec, Tensor value) {
+    String where = "input '" + spec.name() + "'";
+    Tensor t = ranked(spec, value);
     if (t.rank() != spec.shape().size()) {
-      problems.add("input '" + spec.name() + "': " + t + ", expected " + spec);
-      return java.util.Optional.empty();
+      problems.add(where + ": " + t + ", expected " + spec);
+      return Optional.empty();
     }
-    for (int i = 0; i < t.rank(); i++) {
-      Dim want = spec.shape().get(i);
-      long size = t.dim(i);
-      boolean wrong =
-          want instanceof Dim.Size s && s.value() != size
-              || want instanceof Dim.Symbol y && symbols.merge(y.name(), size, (a, b) -> a) != size;
-      if (wrong) {
-        problems.add("input '" + spec.name() + "': axis " + i + " is " + size + ", expected " + want + describe(want, symbols));
-      }
+    if (spec.categorical() && t.dtype() != DType.INT32) {
+      return encoded(spec, t, where);
     }
-    valueProblems(spec, t, problems);
-    return problems.size() > before ? java.util.Optional.empty() : java.util.Optional.of(t);
-  }
-
-  private static String describe(Dim want, Map<String, Long> symbols) {
-    return want instanceof Dim.Symbol y ? " = " + symbols.get(y.name()) : "";
-  }
-
-  private static Tensor fitted(TensorSpec spec, Tensor t, List<String> problems) {
-    Tensor out = t;
-    if (out.rank() == 1 && spec.shape().size() == 2 && spec.shape().get(1).equals(Dim.of(1))) {
-      out = out.reshape(out.dim(0), 1);
-    } else if (out.rank() == 2 && out.dim(1) == 1 && spec.shape().size() == 1) {
-      out = out.reshape(out.dim(0));
-    }
-    if (out.dtype() == spec.dtype()) {
-      return out;
-    }
-    if (spec.dtype() == DType.FLOAT64 && widens(out, spec.name(), problems)) {
-      double[] values = new double[out.size()];
-      for (int i = 0; i < values.length; i++) {
-        values[i] = out.number(i);
-      }
-      return Tensor.of(values, out.shape());
-    }
-    if (spec.dtype() == DType.FLOAT32 && out.dtype() == DType.FLOAT64 && narrows(spec, out)) {
-      float[] values = new float[out.size()];
-      for (int i = 0; i < values.length; i++) {
-        values[i] = (float) out.doubles().get(i);
-      }
-      return Tensor.of(values, out.shape());
-    }
-    problems.add("input '" + spec.name() + "' is " + out.dtype() + ", expected " + spec.dtype());
+    Optional<Tensor> out = Numbers.to(spec, t, where, problems);
+    out.ifPresent(o -> checkValues(spec, o, where));
     return out;
   }
 
-  private static boolean narrows(TensorSpec spec, Tensor t) {
-    if (spec.rounds()) {
-      return true;
+  /** (rows) and (rows, 1) fit each other. */
+  private static Tensor ranked(TensorSpec spec, Tensor t) {
+    if (spec.batched() && t.rank() == 1 && spec.shape().size() == 2 && spec.shape().get(1).equals(Dim.of(1))) {
+      return t.reshape(t.dim(0), 1);
     }
-    for (int i = 0; i < t.size(); i++) {
-      double v = t.doubles().get(i);
-      if (!Double.isNaN(v) && (float) v != v) {
-        return false;
-      }
+    if (spec.batched() && t.rank() == 2 && t.dim(1) == 1 && spec.shape().size() == 1) {
+      return t.reshape(t.dim(0));
     }
-    return true;
+    return t;
   }
 
-  private static void valueProblems(TensorSpec spec, Tensor t, List<String> problems) {
-    int width = Math.max(1, spec.columns().size());
-    Set<String> missing = new LinkedHashSet<>();
-    Set<String> unknown = new LinkedHashSet<>();
-    for (int i = 0; i < t.size(); i++) {
-      boolean absent =
-          switch (t.dtype()) {
-            case FLOAT64 -> Double.isNaN(t.doubles().get(i));
-            case FLOAT32 -> Float.isNaN(t.floats().get(i));
-            case STRING -> t.strings()[i] == null;
-            case INT32 -> spec.categorical() && t.ints().get(i) == -1;
-            default -> false;
-          };
-      if (absent && !spec.allowMissing()) {
-        missing.add(spec.columns().isEmpty() ? spec.name() : spec.columns().get(i % width).name());
-      }
-      if (spec.categorical()) {
-        Column c = spec.columns().get(i % width);
-        int k = c.categories().orElseThrow().size();
-        int code = t.ints().get(i);
-        if (code < -1 || code > k || code == k && !c.keepUnknown()) {
-          unknown.add("'" + c.name() + "': code " + code);
-        }
+  private Optional<Tensor> encoded(TensorSpec spec, Tensor t, String where) {
+    int width = spec.columns().size();
+    if (t.rank() > 1 && t.dim(-1) != width) {
+      problems.add(where + ": " + t + ", expected " + spec);
+      return Optional.empty();
+    }
+    int before = problems.size();
+    int[] codes = new int[t.size()];
+    for (int k = 0; k < width; k++) {
+      Levels.encode(spec.columns().get(k), t, k, width, codes, spec.allowMissing(), problems);
+    }
+    return problems.size() > before ? Optional.empty() : Optional.of(Tensor.of(codes, t.shape()));
+  }
+
+  // -------------------------------------------------- columns
+
+  private Optional<Tensor> assembled(TensorSpec spec) {
+    if (spec.columns().isEmpty()) {
+      problems.add("input '" + spec.name() + "' is absent");
+      return Optional.empty();
+    }
+    int before = problems.size();
+    List<Tensor> columns = new ArrayList<>();
+    for (Column c : spec.columns()) {
+      column(spec, c).ifPresent(columns::add);
+    }
+    if (problems.size() > before) {
+      return Optional.empty();
+    }
+    for (int i = 1; i < columns.size(); i++) {
+      if (columns.get(i).dim(0) != columns.get(0).dim(0)) {
+        String name = spec.columns().get(i).name();
+        problems.add("column '" + name + "' has " + columns.get(i).dim(0) + " rows, the first has " + columns.get(0).dim(0));
       }
     }
-    missing.forEach(n -> problems.add("'" + n + "' holds a missing value, which the model does not take"));
-    unknown.forEach(n -> problems.add("column " + n + " is no level of the model"));
+    return problems.size() > before ? Optional.empty() : Optional.of(joined(spec, columns));
+  }
+
+  private Optional<Tensor> column(TensorSpec spec, Column c) {
+    String where = "column '" + c.name() + "'";
+    Tensor t = given.get(c.name());
+    if (t == null) {
+      problems.add(where + " is absent");
+      return Optional.empty();
+    }
+    if (t.rank() != 1 && !(t.rank() == 2 && t.dim(1) == 1)) {
+      problems.add(where + " has " + t.rank() + " axes, expected one");
+      return Optional.empty();
+    }
+    Tensor flat = t.rank() == 1 ? t : t.reshape(t.dim(0));
+    if (c.categories().isPresent()) {
+      return Levels.codes(c, flat, spec.allowMissing(), problems).map(codes -> Tensor.of(codes, codes.length));
+    }
+    Optional<Tensor> out = Numbers.to(spec, flat, where, problems);
+    out.ifPresent(o -> checkMissing(spec, o, 1, k -> where));
+    return out;
+  }
+
+  private static Tensor joined(TensorSpec spec, List<Tensor> columns) {
+    int rows = (int) columns.get(0).dim(0);
+    int width = columns.size();
+    if (spec.shape().size() == 1) {
+      return columns.get(0);
+    }
+    if (spec.dtype() == DType.STRING) {
+      String[] out = new String[rows * width];
+      for (int i = 0; i < out.length; i++) {
+        out[i] = columns.get(i % width).strings()[i / width];
+      }
+      return Tensor.ofStrings(out, rows, width);
+    }
+    int size = spec.dtype().size();
+    ByteBuffer out = ByteBuffer.allocate(rows * width * size).order(ByteOrder.LITTLE_ENDIAN);
+    for (int k = 0; k < width; k++) {
+      ByteBuffer from = columns.get(k).bytes();
+      for (int i = 0; i < rows; i++) {
+        out.put((i * width + k) * size, from, i * size, size);
+      }
+    }
+    return Tensor.ofBytes(spec.dtype(), out, rows, width);
+  }
+
+  // -------------------------------------------------- rules
+
+  private void checkSizes(TensorSpec spec, Tensor t) {
+    for (int i = 0; i < t.rank(); i++) {
+      Dim want = spec.shape().get(i);
+      long size = t.dim(i);
+      if (want instanceof Dim.Size s && s.value() != size) {
+        problems.add("input '" + spec.name() + "': axis " + i + " is " + size + ", expected " + want);
+      } else if (want instanceof Dim.Symbol y && symbols.merge(y.name(), size, (a, b) -> a) != size) {
+        problems.add("input '" + spec.name() + "': " + want + " is " + size + ", and " + symbols.get(y.name()) + " in another input");
+      }
+    }
+  }
+
+  private void checkValues(TensorSpec spec, Tensor t, String where) {
+    if (spec.categorical()) {
+      Levels.check(spec, t, problems);
+    } else {
+      List<Column> columns = spec.columns();
+      checkMissing(spec, t, Math.max(1, columns.size()), k -> columns.isEmpty() ? where : "column '" + columns.get(k).name() + "'");
+    }
+  }
+
+  private void checkMissing(TensorSpec spec, Tensor t, int width, java.util.function.IntFunction<String> where) {
+    if (spec.allowMissing() || !(t.dtype() == DType.STRING || Numbers.isFloat(t.dtype()))) {
+      return;
+    }
+    boolean[] holds = new boolean[width];
+    for (int i = 0; i < t.size(); i++) {
+      holds[i % width] |= t.dtype() == DType.STRING ? t.strings()[i] == null : Double.isNaN(t.number(i));
+    }
+    for (int k = 0; k < width; k++) {
+      if (holds[k]) {
+        problems.add(where.apply(k) + " holds a missing value, which the model refuses");
+      }
+    }
   }
 }

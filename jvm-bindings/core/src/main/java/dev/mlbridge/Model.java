@@ -7,6 +7,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /** What a user holds: a session with its checks. Safe for many threads; made by {@link Models}. */
@@ -17,12 +18,17 @@ public final class Model implements AutoCloseable {
   private final Semaphore turns;
   private final AtomicBoolean closed = new AtomicBoolean();
 
-  /** Makes a model of a session; the route says in one sentence where it came from. */
+  /** Makes a model of a session; the route is the runtime's name and why: {@code onnx: the file is ONNX}. */
   public Model(Session session, Signature signature, String route) {
     this.session = session;
     this.signature = signature;
     this.route = route;
-    this.turns = new Semaphore(Math.max(1, session.maxConcurrency()));
+    this.turns = new Semaphore(maxConcurrency());
+  }
+
+  /** Makes a model of a user's session. */
+  public static Model of(Session session) {
+    return new Model(session, session.signature(), "jvm: a session of this program");
   }
 
   /** Returns the names, dtypes, shapes and rules. */
@@ -35,21 +41,54 @@ public final class Model implements AutoCloseable {
     return route;
   }
 
+  /** Returns how many calls may run at once. */
+  public int maxConcurrency() {
+    return Math.max(1, session.maxConcurrency());
+  }
+
   /**
    * Asks the model: blocks or columns by name in, categories by the values of their levels; levels come back as values.
    *
    * @throws MlbridgeException InputError, InferenceError, ClosedError
    */
   public Map<String, Tensor> predict(Map<String, Tensor> inputs) {
-    Map<String, Tensor> out = new LinkedHashMap<>();
-    run(Feeds.of(signature, inputs), Call.all())
-        .forEach((name, tensor) -> out.put(name, values(signature.output(name).orElseThrow(), tensor)));
-    return out;
+    return predict(inputs, Call.all());
   }
 
-  /** As {@link #predict}, on another thread. */
+  /** As {@link #predict(Map)}, for the outputs and within the time of the call. */
+  public Map<String, Tensor> predict(Map<String, Tensor> inputs, Call call) {
+    return values(run(Feeds.of(signature, inputs), call));
+  }
+
+  /** As {@link #predict(Map)}, later. */
   public CompletableFuture<Map<String, Tensor>> predictAsync(Map<String, Tensor> inputs) {
-    return CompletableFuture.supplyAsync(() -> predict(inputs));
+    return predictAsync(inputs, Call.all());
+  }
+
+  /**
+   * As {@link #predict(Map, Call)}, later: on no thread of this program where the model is served elsewhere, else on
+   * another. Cancelling the future, or the call, ends the work. Inputs that do not fit fail the future too.
+   */
+  public CompletableFuture<Map<String, Tensor>> predictAsync(Map<String, Tensor> inputs, Call call) {
+    CompletableFuture<Map<String, Tensor>> out;
+    try {
+      if (session instanceof AsyncSession later) {
+        Map<String, Tensor> feeds = Feeds.of(signature, inputs);
+        out = prepared(feeds, call).map(CompletableFuture::completedFuture).orElseGet(() -> later.runAsync(feeds, call))
+            .thenApply(got -> values(chosen(got, call)));
+      } else {
+        out = CompletableFuture.supplyAsync(() -> predict(inputs, call));
+      }
+    } catch (MlbridgeException e) {
+      return CompletableFuture.failedFuture(e);
+    }
+    out.whenComplete(
+        (got, failure) -> {
+          if (failure instanceof java.util.concurrent.CancellationException) {
+            call.cancel();
+          }
+        });
+    return out;
   }
 
   /** Returns every problem of the inputs without running; empty if there is none. */
@@ -64,6 +103,12 @@ public final class Model implements AutoCloseable {
 
   /** Runs tensors that satisfy the signature; categories are codes on both sides. */
   public Map<String, Tensor> run(Map<String, Tensor> feeds, Call call) {
+    Optional<Map<String, Tensor>> known = prepared(feeds, call);
+    return known.isPresent() ? known.get() : chosen(ask(feeds, call), call);
+  }
+
+  /** Refuses what cannot run, and answers zero rows without the model where the other sizes are fixed. */
+  private Optional<Map<String, Tensor>> prepared(Map<String, Tensor> feeds, Call call) {
     if (closed.get()) {
       throw MlbridgeException.of(MlbridgeException.Kind.CLOSED, "the model is closed");
     }
@@ -72,18 +117,43 @@ public final class Model implements AutoCloseable {
         throw MlbridgeException.of(MlbridgeException.Kind.INPUT, "there is no output '" + name + "'");
       }
     }
-    Map<String, Tensor> got = ask(feeds, call);
-    List<String> names =
-        call.outputs().isEmpty() ? signature.outputs().stream().map(TensorSpec::name).toList() : call.outputs();
+    if (!signature.batched() || feeds.values().stream().anyMatch(t -> t.dim(0) != 0)) {
+      return Optional.empty();
+    }
     Map<String, Tensor> out = new LinkedHashMap<>();
-    for (String name : names) {
-      out.put(
-          name,
-          Optional.ofNullable(got.get(name))
-              .orElseThrow(
-                  () -> MlbridgeException.of(MlbridgeException.Kind.INFERENCE, "the model did not answer '" + name + "'")));
+    for (String name : wanted(call)) {
+      TensorSpec spec = signature.output(name).orElseThrow();
+      if (!spec.shape().stream().skip(1).allMatch(d -> d instanceof Dim.Size)) {
+        return Optional.empty();
+      }
+      long[] shape = spec.shape().stream().mapToLong(d -> d instanceof Dim.Size s ? s.value() : 0).toArray();
+      boolean text = spec.dtype() == DType.STRING;
+      out.put(name, text ? Tensor.ofStrings(new String[0], shape) : Tensor.ofBytes(spec.dtype(), java.nio.ByteBuffer.allocate(0), shape));
+    }
+    return Optional.of(out);
+  }
+
+  private List<String> wanted(Call call) {
+    return call.outputs().isEmpty() ? signature.outputs().stream().map(TensorSpec::name).toList() : call.outputs();
+  }
+
+  /** Takes the outputs asked for, in order; an answer that breaks the signature is the model's failure. */
+  private Map<String, Tensor> chosen(Map<String, Tensor> got, Call call) {
+    Map<String, Tensor> out = new LinkedHashMap<>();
+    for (String name : wanted(call)) {
+      TensorSpec spec = signature.output(name).orElseThrow();
+      Tensor value =
+          Optional.ofNullable(got.get(name)).orElseThrow(() -> failed("the model did not answer '" + name + "'"));
+      if (value.dtype() != spec.dtype() || value.rank() != spec.shape().size()) {
+        throw failed("the model answered '" + name + "' as " + value + ", expected " + spec);
+      }
+      out.put(name, value);
     }
     return out;
+  }
+
+  private static MlbridgeException failed(String text) {
+    return MlbridgeException.of(MlbridgeException.Kind.INFERENCE, text);
   }
 
   private Map<String, Tensor> ask(Map<String, Tensor> feeds, Call call) {
@@ -91,47 +161,38 @@ public final class Model implements AutoCloseable {
       Optional<Duration> left = call.remaining();
       if (left.isEmpty()) {
         turns.acquire();
-      } else if (!turns.tryAcquire(left.get().toNanos(), java.util.concurrent.TimeUnit.NANOSECONDS)) {
+      } else if (!turns.tryAcquire(left.get().toNanos(), TimeUnit.NANOSECONDS)) {
         throw MlbridgeException.of(MlbridgeException.Kind.TIMEOUT, "the deadline passed before the model was free");
       }
     } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw MlbridgeException.of(MlbridgeException.Kind.CANCELLED, "the call was cancelled").withCause(e);
+      throw interrupted(e);
     }
     try {
       return session.run(feeds, call);
     } catch (MlbridgeException e) {
       throw e;
     } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw MlbridgeException.of(MlbridgeException.Kind.CANCELLED, "the call was cancelled").withCause(e);
+      throw interrupted(e);
     } catch (Exception | StackOverflowError e) {
-      throw MlbridgeException.of(MlbridgeException.Kind.INFERENCE, String.valueOf(e.getMessage())).withCause(e);
+      throw failed(String.valueOf(e.getMessage())).withCause(e);
     } finally {
       turns.release();
     }
   }
 
-  private static Tensor values(TensorSpec spec, Tensor tensor) {
-    if (!spec.categorical()) {
-      return tensor;
-    }
-    List<Object> levels = spec.columns().get(0).categories().orElseThrow();
-    String[] out = new String[tensor.size()];
-    boolean complete = true;
-    for (int i = 0; i < out.length; i++) {
-      int code = tensor.ints().get(i);
-      out[i] = code >= 0 && code < levels.size() ? Column.levelText(levels.get(code)) : null;
-      complete &= out[i] != null;
-    }
-    if (complete && !levels.isEmpty() && levels.get(0) instanceof Long) {
-      long[] numbers = new long[out.length];
-      for (int i = 0; i < numbers.length; i++) {
-        numbers[i] = Long.parseLong(out[i]);
-      }
-      return Tensor.of(numbers, tensor.shape());
-    }
-    return Tensor.ofStrings(out, tensor.shape());
+  private static MlbridgeException interrupted(InterruptedException e) {
+    Thread.currentThread().interrupt();
+    return MlbridgeException.of(MlbridgeException.Kind.CANCELLED, "the call was cancelled").withCause(e);
+  }
+
+  private Map<String, Tensor> values(Map<String, Tensor> results) {
+    Map<String, Tensor> out = new LinkedHashMap<>();
+    results.forEach(
+        (name, tensor) -> {
+          TensorSpec spec = signature.output(name).orElseThrow();
+          out.put(name, spec.categorical() ? Levels.values(spec, tensor) : tensor);
+        });
+    return out;
   }
 
   @Override

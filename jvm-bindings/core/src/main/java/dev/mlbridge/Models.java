@@ -3,58 +3,95 @@ package dev.mlbridge;
 import dev.mlbridge.packages.Implementation;
 import dev.mlbridge.packages.PackageReader;
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.ServiceLoader;
 
-/** Opens models: packages, and ONNX files that hold their signature. */
+/** Opens models: packages, ONNX files that hold their signature, jars, PMML, Spark folders, and models served elsewhere. */
 public final class Models {
   private static final double TOLERANCE = 1e-9;
   private static final double TOLERANCE_32 = 1e-4;
 
   private Models() {}
 
-  /** As {@link #load(Path, Trust)}, at trust {@code data}. */
+  /** As {@link #load(String, Trust, Map)}, at trust {@code data} and without options. */
   public static Model load(String source) {
-    return load(Path.of(source), Trust.DATA);
+    return load(source, Trust.DATA, Map.of());
+  }
+
+  /** As {@link #load(String, Trust, Map)}, without options. */
+  public static Model load(Path source, Trust trust) {
+    return local(source, trust, Map.of());
   }
 
   /**
-   * Opens a model and compares it with its golden samples.
+   * Opens a model; a package is compared with its golden samples.
    *
-   * @param source a {@code .mlb} file or folder, or an ONNX file with a signature in its metadata
-   * @param trust below {@code CODE} only implementations that execute nothing are taken
+   * @param source a path; {@code jvm:model.jar#com.acme.Churn}; or {@code grpc://host:port/model[@version]}, with TLS
+   *     {@code grpcs://}, of which the jar for the wire must be on the class path
+   * @param trust below {@code CODE} only what executes nothing is opened
+   * @param options of the runtime that opens it; {@code signature}, in JSON, where the source holds none
    * @throws MlbridgeException ArtifactError, ConversionError where the samples differ, MissingDependencyError,
-   *     UntrustedArtifactError, NotFoundError
+   *     UntrustedArtifactError, NotFoundError; of an address also AccessError and BridgeError
    */
-  public static Model load(Path source, Trust trust) {
-    if (!Files.exists(source)) {
-      throw MlbridgeException.of(MlbridgeException.Kind.NOT_FOUND, source + ": no such file or folder");
+  public static Model load(String source, Trust trust, Map<String, String> options) {
+    Optional<Sources.Address> address = Sources.address(source);
+    if (address.isPresent()) {
+      return served(address.get(), options);
     }
-    if (!Files.isDirectory(source) && !isZip(source)) {
-      Session session = runtime("onnx").orElseThrow().load(source, Optional.empty(), Map.of());
-      return new Model(session, session.signature(), "onnx: the file is ONNX");
+    Sources.Local local = Sources.local(source);
+    Map<String, String> all = new LinkedHashMap<>(options);
+    local.member().ifPresent(name -> all.put("class", name));
+    return local(local.path(), trust, all);
+  }
+
+  private static Model served(Sources.Address address, Map<String, String> options) {
+    for (Runtime runtime : ServiceLoader.load(Runtime.class, Models.class.getClassLoader())) {
+      if (runtime.schemes().contains(address.scheme())) {
+        Session session = runtime.connect(address.scheme(), address.rest(), options);
+        return new Model(session, session.signature(), runtime.name() + ": served at " + address.rest());
+      }
     }
+    throw MlbridgeException.of(
+            MlbridgeException.Kind.MISSING_DEPENDENCY, "nothing on this class path opens " + address.scheme() + "://")
+        .withHint("add mlbridge-jvm.jar, or dev.mlbridge:mlbridge-grpc, to the class path");
+  }
+
+  private static Model local(Path source, Trust trust, Map<String, String> options) {
+    String format = Sources.format(source);
+    return switch (format) {
+      case "mlb" -> packaged(source, trust);
+      case "onnx" -> opened(source, format, "the file is ONNX", options);
+      case "pmml" -> opened(source, format, "the file is PMML", options);
+      default -> {
+        if (trust != Trust.CODE) {
+          throw MlbridgeException.of(MlbridgeException.Kind.UNTRUSTED, source + ": a " + format + " executes code, and trust is " + trust)
+              .withHint("pass Trust.CODE if you trust where it comes from");
+        }
+        yield opened(source, format, "the source is a " + format, options);
+      }
+    };
+  }
+
+  private static Model opened(Path source, String format, String why, Map<String, String> options) {
+    Optional<Signature> given = Optional.ofNullable(options.get("signature")).map(Signature::fromJson);
+    Runtime runtime = runtime(format).orElseThrow(() -> nothingRuns(format));
+    Session session = runtime.load(source, given, options);
+    return new Model(session, given.orElseGet(session::signature), runtime.name() + ": " + why);
+  }
+
+  private static Model packaged(Path source, Trust trust) {
     PackageReader opened = PackageReader.open(source);
     try {
       return choose(opened, trust);
     } catch (RuntimeException e) {
       opened.close();
       throw e;
-    }
-  }
-
-  private static boolean isZip(Path source) {
-    try (InputStream in = Files.newInputStream(source)) {
-      return Arrays.equals(in.readNBytes(2), new byte[] {'P', 'K'});
-    } catch (IOException e) {
-      throw Json.artifact(source + ": cannot be read: " + e.getMessage()).withCause(e);
     }
   }
 
@@ -86,15 +123,14 @@ public final class Models {
   private static Session open(PackageReader opened, Implementation entry, Signature signature) {
     boolean graph = entry.runtime().equals("onnx");
     String key = graph ? "onnx" : entry.format();
-    Runtime runtime =
-        runtime(key)
-            .orElseThrow(
-                () ->
-                    MlbridgeException.of(
-                            MlbridgeException.Kind.UNSUPPORTED, "nothing on this class path runs the format '" + key + "'")
-                        .withHint("convert the package to ONNX in Python, or add the jar of a runtime"));
+    Runtime runtime = runtime(key).orElseThrow(() -> nothingRuns(key));
     Path path = opened.path(entry.path());
     return runtime.load(graph ? graphFile(path) : path, Optional.of(signature), entry.options());
+  }
+
+  private static MlbridgeException nothingRuns(String format) {
+    return MlbridgeException.of(MlbridgeException.Kind.UNSUPPORTED, "nothing on this class path runs the format '" + format + "'")
+        .withHint("convert it to ONNX in Python, or add the jar of a runtime");
   }
 
   private static Path graphFile(Path path) {

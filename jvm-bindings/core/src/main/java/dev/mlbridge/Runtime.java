@@ -16,6 +16,22 @@ public interface Runtime {
   /** Returns the formats it loads: {@code onnx}, {@code pmml}, {@code spark}, or one of its own. */
   Set<String> formats();
 
+  /** Returns the URI schemes of the addresses it opens; most runtimes open files alone. */
+  default Set<String> schemes() {
+    return Set.of();
+  }
+
+  /**
+   * Makes a session of what is served at an address.
+   *
+   * @param scheme one of {@link #schemes}
+   * @param address what follows {@code scheme://}
+   * @param options the caller's options as text
+   */
+  default Session connect(String scheme, String address, Map<String, String> options) {
+    throw MlbridgeException.of(MlbridgeException.Kind.UNSUPPORTED, "the runtime '" + name() + "' opens no addresses");
+  }
+
   /**
    * Makes a session of a file or folder.
    *

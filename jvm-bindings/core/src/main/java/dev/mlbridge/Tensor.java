@@ -200,7 +200,8 @@ public final class Tensor {
       case INT64 -> data.getLong(8 * index);
       case FLOAT32 -> data.getFloat(4 * index);
       case FLOAT64 -> data.getDouble(8 * index);
-      case UINT64, FLOAT16, BFLOAT16, STRING -> throw input("a " + dtype + " is no double");
+      case FLOAT16 -> Half.toFloat(data.getShort(2 * index));
+      case UINT64, BFLOAT16, STRING -> throw input("a " + dtype + " is no double");
     };
   }
 

@@ -5,6 +5,7 @@ import dev.mlbridge.{Column => JColumn, DType, Dim => JDim, Signature => JSignat
 import java.util.Optional
 import scala.jdk.CollectionConverters._
 import scala.jdk.OptionConverters._
+import scala.language.implicitConversions
 
 /** One axis of a shape. */
 sealed trait Dim {

@@ -1,0 +1,217 @@
+package dev.mlbridge.server;
+
+import com.google.protobuf.CodedInputStream;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
+import com.google.protobuf.Parser;
+import com.google.protobuf.UnsafeByteOperations;
+import dev.mlbridge.Call;
+import dev.mlbridge.MlbridgeException;
+import dev.mlbridge.MlbridgeException.Kind;
+import dev.mlbridge.grpc.inference.GRPCInferenceServiceGrpc;
+import dev.mlbridge.grpc.inference.ModelInferRequest;
+import dev.mlbridge.grpc.inference.ModelInferResponse;
+import dev.mlbridge.grpc.inference.ModelMetadataRequest;
+import dev.mlbridge.grpc.inference.ModelMetadataResponse;
+import dev.mlbridge.grpc.inference.ModelReadyRequest;
+import dev.mlbridge.grpc.inference.ModelReadyResponse;
+import dev.mlbridge.grpc.inference.ModelStreamInferResponse;
+import dev.mlbridge.grpc.inference.ServerLiveRequest;
+import dev.mlbridge.grpc.inference.ServerLiveResponse;
+import dev.mlbridge.grpc.inference.ServerMetadataRequest;
+import dev.mlbridge.grpc.inference.ServerMetadataResponse;
+import dev.mlbridge.grpc.inference.ServerReadyRequest;
+import dev.mlbridge.grpc.inference.ServerReadyResponse;
+import dev.mlbridge.grpc.v1.BridgeGrpc;
+import dev.mlbridge.grpc.v1.DescribeRequest;
+import dev.mlbridge.grpc.v1.DescribeResponse;
+import dev.mlbridge.wire.Wire;
+import io.grpc.Context;
+import io.grpc.MethodDescriptor;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerServiceDefinition;
+import io.grpc.ServiceDescriptor;
+import io.grpc.protobuf.ProtoUtils;
+import io.grpc.stub.ServerCallStreamObserver;
+import io.grpc.stub.ServerCalls;
+import io.grpc.stub.StreamObserver;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * The service's calls as gRPC's handlers. Messages arrive as bytes and are parsed here: gRPC itself answers a malformed
+ * one with the wrong code.
+ */
+final class Methods {
+  private final Service service;
+  private final Map<String, Bound<?>> bound = new HashMap<>();
+
+  private record Bound<T extends Message>(T prototype, ServerCallHandler<Body, T> handler) {}
+
+  /** What a call does with its message. */
+  private interface Answer<Q, A> {
+    A to(Q request) throws Refused;
+  }
+
+  Methods(Service service) {
+    this.service = service;
+    unary("ServerLive", ServerLiveRequest.parser(), ServerLiveResponse.getDefaultInstance(), r -> live());
+    unary("ServerReady", ServerReadyRequest.parser(), ServerReadyResponse.getDefaultInstance(), r -> ready());
+    unary("ModelReady", ModelReadyRequest.parser(), ModelReadyResponse.getDefaultInstance(), this::modelReady);
+    unary("ServerMetadata", ServerMetadataRequest.parser(), ServerMetadataResponse.getDefaultInstance(), r -> service.serverMetadata());
+    unary("ModelMetadata", ModelMetadataRequest.parser(), ModelMetadataResponse.getDefaultInstance(), service::modelMetadata);
+    unary("ModelInfer", ModelInferRequest.parser(), ModelInferResponse.getDefaultInstance(), r -> service.infer(r, new RpcCaller()));
+    unary("Describe", DescribeRequest.parser(), DescribeResponse.getDefaultInstance(), service::describe);
+    bound.put("ModelStreamInfer", new Bound<>(ModelStreamInferResponse.getDefaultInstance(), ServerCalls.asyncBidiStreamingCall(this::stream)));
+  }
+
+  private static ServerLiveResponse live() {
+    return ServerLiveResponse.newBuilder().setLive(true).build();
+  }
+
+  private ServerReadyResponse ready() {
+    return ServerReadyResponse.newBuilder().setReady(!service.draining()).build();
+  }
+
+  private ModelReadyResponse modelReady(ModelReadyRequest request) {
+    return ModelReadyResponse.newBuilder().setReady(service.modelReady(request.getName(), request.getVersion())).build();
+  }
+
+  /** Returns both services, reflection's descriptors included. */
+  List<ServerServiceDefinition> definitions() {
+    return List.of(definition(GRPCInferenceServiceGrpc.getServiceDescriptor()), definition(BridgeGrpc.getServiceDescriptor()));
+  }
+
+  private ServerServiceDefinition definition(ServiceDescriptor generated) {
+    ServiceDescriptor.Builder descriptor =
+        ServiceDescriptor.newBuilder(generated.getName()).setSchemaDescriptor(generated.getSchemaDescriptor());
+    Map<MethodDescriptor<Body, ?>, ServerCallHandler<Body, ?>> methods = new HashMap<>();
+    for (MethodDescriptor<?, ?> method : generated.getMethods()) {
+      Bound<?> here = bound.getOrDefault(method.getBareMethodName(), notOffered());
+      MethodDescriptor<Body, ?> bytes = described(method, here.prototype());
+      descriptor.addMethod(bytes);
+      methods.put(bytes, here.handler());
+    }
+    ServerServiceDefinition.Builder out = ServerServiceDefinition.builder(descriptor.build());
+    methods.forEach((method, handler) -> add(out, method, handler));
+    return out.build();
+  }
+
+  private static MethodDescriptor<Body, ?> described(MethodDescriptor<?, ?> method, Message prototype) {
+    return method.toBuilder(Body.MARSHALLER, ProtoUtils.marshaller(prototype)).build();
+  }
+
+  @SuppressWarnings("unchecked") // a method and its handler were made together in `bound`
+  private static <T> void add(ServerServiceDefinition.Builder out, MethodDescriptor<Body, ?> method, ServerCallHandler<Body, ?> handler) {
+    out.addMethod((MethodDescriptor<Body, T>) method, (ServerCallHandler<Body, T>) handler);
+  }
+
+  private static Bound<?> notOffered() {
+    MlbridgeException no = MlbridgeException.of(Kind.UNSUPPORTED, "this call is not offered here");
+    return new Bound<>(
+        ModelInferResponse.getDefaultInstance(),
+        ServerCalls.asyncUnaryCall((Body body, StreamObserver<ModelInferResponse> out) -> out.onError(Reply.refusal(no).exception())));
+  }
+
+  // -------------------------------------------------- one message
+
+  private <Q extends Message, A extends Message> void unary(String name, Parser<Q> parser, A prototype, Answer<Q, A> answer) {
+    ServerCallHandler<Body, A> handler =
+        ServerCalls.asyncUnaryCall(
+            (Body body, StreamObserver<A> out) -> {
+              ((ServerCallStreamObserver<A>) out).setOnCancelHandler(() -> {}); // else a late answer throws
+              A message;
+              try {
+                message = answer.to(parse(parser, body));
+              } catch (Refused e) {
+                out.onError(e.reply.exception());
+                return;
+              } catch (RuntimeException | Error e) { // a client must never see what gRPC makes of a mistake of ours
+                out.onError(Reply.inside(e, "").exception());
+                return;
+              }
+              out.onNext(message);
+              out.onCompleted();
+            });
+    bound.put(name, new Bound<>(prototype, handler));
+  }
+
+  private static <Q> Q parse(Parser<Q> parser, Body body) throws Refused {
+    if (body.problem().isPresent()) {
+      throw new Refused(Reply.refusal(body.problem().get()));
+    }
+    try {
+      CodedInputStream in = UnsafeByteOperations.unsafeWrap(body.bytes()).newCodedInput();
+      in.enableAliasing(true); // tensors are views of the message
+      Q out = parser.parseFrom(in);
+      in.checkLastTagWas(0);
+      return out;
+    } catch (InvalidProtocolBufferException e) {
+      throw new Refused(Reply.refusal(Wire.input("the message is not a well-formed protobuf message of this call")));
+    }
+  }
+
+  /** The caller of the RPC that runs on this thread. */
+  private static final class RpcCaller implements Service.Caller {
+    private final Context context = Context.current();
+
+    @Override
+    public Optional<Duration> remaining() {
+      return Optional.ofNullable(context.getDeadline()).map(d -> Duration.ofNanos(d.timeRemaining(TimeUnit.NANOSECONDS)));
+    }
+
+    @Override
+    public Runnable tie(Call call) {
+      Context.CancellationListener listener = ended -> call.cancel();
+      context.addListener(listener, Runnable::run); // gRPC's own onCancel waits for this thread
+      return () -> context.removeListener(listener);
+    }
+  }
+
+  // -------------------------------------------------- a stream of messages
+
+  private StreamObserver<Body> stream(StreamObserver<ModelStreamInferResponse> out) {
+    ((ServerCallStreamObserver<ModelStreamInferResponse>) out).setOnCancelHandler(() -> {});
+    return new StreamObserver<>() {
+      @Override
+      public void onNext(Body body) {
+        ModelStreamInferResponse.Builder answer = ModelStreamInferResponse.newBuilder();
+        String id = "";
+        try {
+          ModelInferRequest request = parse(ModelInferRequest.parser(), body);
+          id = request.getId();
+          answer.setInferResponse(finished(service.infer(request, new RpcCaller()), request));
+        } catch (Refused e) {
+          answer.setErrorMessage(e.reply.text()).setInferResponse(ModelInferResponse.newBuilder().setId(id));
+        } catch (RuntimeException e) {
+          answer.setErrorMessage(Reply.inside(e, "").text()).setInferResponse(ModelInferResponse.newBuilder().setId(id));
+        }
+        out.onNext(answer.build());
+      }
+
+      @Override
+      public void onError(Throwable gone) {
+        // the client has left; a request that runs was cancelled with its context
+      }
+
+      @Override
+      public void onCompleted() {
+        out.onCompleted();
+      }
+    };
+  }
+
+  private static ModelInferResponse finished(ModelInferResponse answer, ModelInferRequest request) {
+    boolean wanted =
+        Optional.ofNullable(request.getParametersMap().get("triton_enable_empty_final_response")).map(p -> p.getBoolParam()).orElse(false);
+    if (!wanted) {
+      return answer;
+    }
+    var yes = dev.mlbridge.grpc.inference.InferParameter.newBuilder().setBoolParam(true).build();
+    return answer.toBuilder().putParameters("triton_final_response", yes).build();
+  }
+}
