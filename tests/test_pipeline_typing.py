@@ -119,6 +119,31 @@ def test_a_column_of_a_block_is_wired_alone():
     assert [c.name for c in plan.signature.columns] == ["age", "income"]
 
 
+def test_stages_that_read_other_columns_of_one_table_share_an_input_that_holds_them_all():
+    a = _sig([_f("features", 2, columns=["age", "income"])], [prediction_spec()])
+    b = _sig([_f("features", 3, columns=["income", "debt", "years"])], [prediction_spec()])
+    plan = build({"a": a, "b": b}, {"a.features": "features", "b.features": "features"}, {"x": "a.prediction", "y": "b.prediction"})
+    assert [c.name for c in plan.signature.input("features").columns] == ["income", "debt", "years", "age"]
+    assert plan.signature.input("features").shape == ("rows", 4)
+    assert {str(e) for e in plan.edges} == {
+        "features → a.features  (columns age, income)",
+        "features → b.features  (columns income, debt, years)",
+    }
+
+
+def test_a_level_that_one_stage_refuses_is_refused_for_all():
+    def team(levels, unknown, *more):
+        columns = (Column("plan", categories=levels, unknown=unknown), *(Column(m, categories=("p", "q")) for m in more))
+        return _sig([TensorSpec("categorical", "int32", ("rows", len(columns)), columns)], [prediction_spec()])
+
+    plan = build(
+        {"a": team(("basic", "gold"), "refuse"), "b": team(("basic", "gold"), "keep", "region")},
+        {"a.categorical": "categorical", "b.categorical": "categorical"},
+        {"x": "a.prediction", "y": "b.prediction"},
+    )
+    assert [(c.name, c.unknown) for c in plan.signature.input("categorical").columns] == [("plan", "refuse"), ("region", "refuse")]
+
+
 def test_an_empty_pipeline_is_refused():
     with pytest.raises(SignatureError, match="at least one stage"):
         build({})

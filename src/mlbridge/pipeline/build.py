@@ -312,7 +312,8 @@ class _Builder:
 def _strictest(specs: list[TensorSpec]) -> TensorSpec:
     """Return the spec whose values every one of these consumers takes, where there is one.
 
-    It has the widest dtype and the most columns; a missing value or an unknown level that one consumer refuses is refused.
+    It has the widest dtype and every column that one of them reads; a missing value or an unknown level that one consumer
+    refuses is refused.
     """
 
     def width(spec: TensorSpec) -> tuple:
@@ -322,7 +323,11 @@ def _strictest(specs: list[TensorSpec]) -> TensorSpec:
     base = max(specs, key=width)
     missing: Literal["refuse", "allow"] = "refuse" if any(s.missing == "refuse" for s in specs) else "allow"
     refused = {c.name for s in specs for c in s.columns if c.categories is not None and c.unknown == "refuse"}
-    columns = tuple(replace(c, unknown="refuse") if c.name in refused and c.categories is not None else c for c in base.columns)
+    order = dict.fromkeys(c.name for s in (base, *specs) for c in s.columns)
+    union = {c.name: c for s in (*reversed(specs), base) for c in s.columns}
+    columns = tuple(replace(union[n], unknown="refuse") if n in refused else union[n] for n in order)
+    if len(columns) > len(base.columns):
+        base = replace(base, shape=(base.shape[0], len(columns)), columns=())
     return replace(base, missing=missing, columns=columns)
 
 
