@@ -293,7 +293,7 @@ def _convert(
         return session, None, runtime
     try:
         report = _verified(source, feeds, running, session, keywords)
-        judge(report, wishes.verify, source.framework.name)
+        judge(report, wishes.verify, source.name)
     except BaseException:
         session.close()
         raise
