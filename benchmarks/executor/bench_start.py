@@ -58,7 +58,8 @@ def bench(quick: bool) -> Section:
 def _recall(digest: str) -> float:
     from mlbridge.executor import cache, probing
 
-    cache.write_json("plans", cache.key_of("plan", digest), {"plan": Plan().to_dict(), "rows": 1, "objective": "latency"})
+    key = probing.plan_key(digest)
+    cache.write_json("plans", key, {"key": key, "plan": Plan().to_dict(), "rows": 1, "objective": "latency"})
     began = time.perf_counter()
-    assert probing.recall_plan(digest, Plan()) is not None
+    assert probing.recall(digest, Plan()) is not None
     return time.perf_counter() - began

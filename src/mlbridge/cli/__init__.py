@@ -20,6 +20,7 @@ import mlbridge
 
 from .. import errors, plugins
 from ..pipeline import Pipeline
+from ..pipeline.checking import check_saved
 from .findings import findings
 from .tables import CHUNK_ROWS, Writer, chunks, read_table, rows_of, typed
 
@@ -224,21 +225,22 @@ def verify(source: str, table: str | None, **loading: Any) -> None:
 @click.argument("pipeline")
 @click.argument("stage")
 @click.argument("new")
+@click.option("--strict", is_flag=True, help="Exit 70 where it fits but its signature or its answers changed.")
 @_guarded
-def check(pipeline: str, stage: str, new: str) -> None:
-    """Say whether the package NEW still fits as STAGE of PIPELINE; exit 2 if it does not.
+def check(pipeline: str, stage: str, new: str, strict: bool) -> None:
+    """Say whether the package NEW still fits as STAGE of PIPELINE; exit 2 if it does not. No other stage is loaded.
 
     \b
-    Example:
+    Examples:
       mlbridge check credit.mlb fraud fraud-v7.mlb
+      mlbridge check credit.mlb fraud fraud-v7.mlb --strict
     """
-    with mlbridge.load(pipeline) as model:
-        if not isinstance(model, Pipeline):
-            raise errors.UnsupportedError(f"{pipeline} is not a pipeline")
-        found = model.check_stage(stage, new)
-        click.echo(repr(found))
-        if not found.fits:
-            sys.exit(2)
+    found = check_saved(pipeline, stage, new)
+    click.echo(repr(found))
+    if not found.fits:
+        sys.exit(2)
+    if strict and (found.differences or found.changed_rows):
+        sys.exit(70)
 
 
 @main.command(context_settings={"show_default": True})

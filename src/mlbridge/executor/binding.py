@@ -81,7 +81,8 @@ class Binder:
         fixed = not any(s.dtype in ("string", "bfloat16") for s in (*signature.inputs, *signature.outputs))
         self.bindable = fixed and (self._single or rows)
         self._padded = plan.bucket > 1
-        self.usable = self.bindable and plan.route != "inner" and plan.provider == CPU
+        # elsewhere than on the processor the engine copies to the device and back by itself, which only a measurement favours
+        self.usable = self.bindable and (plan.route == "bound" or (plan.route == "auto" and plan.provider == CPU))
         self._reset()
 
     def key(self, feeds: Mapping[str, Array]) -> Hashable:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from .tuning import Candidate, Tuning
 if TYPE_CHECKING:
     from .session import OnnxSession
 
-__all__ = ["recall_plan", "tune"]
+__all__ = ["plan_key", "recall", "tune"]
 
 _BLOCK_S = 2e-3  # one timed block; shorter ones measure the clock, longer ones the neighbours
 _MIN_BLOCKS = 5
@@ -38,18 +38,44 @@ _CERTAIN = 0.95
 _RESAMPLES = 300
 
 
-def recall_plan(sha256: str, default: Plan) -> Plan | None:
-    """Return the plan measured for these bytes on this machine, or None; a demanded device or provider is kept to."""
-    data = cache.read_json("plans", cache.key_of("plan", sha256))
-    if not isinstance(data, Mapping):
-        return None
-    try:
-        plan = Plan.from_dict(data["plan"])
-    except (KeyError, TypeError):
-        return None
-    if default.demanded and (plan.device, plan.provider) != (default.device, default.provider):
-        return None
-    return replace(plan, demanded=default.demanded, why=f"measured on {data.get('rows', '?')} rows for {data.get('objective', 'latency')}")
+def plan_key(sha256: str) -> str:
+    """Return the key a measured plan is kept under: the model's bytes, onnxruntime, its providers, processor, cores."""
+    return cache.key_of("plan", sha256)
+
+
+def recall(sha256: str, default: Plan, packaged: Any = None) -> tuple[Plan, dict[str, Any]] | None:
+    """Return the plan measured for these bytes on this machine, and its record; None where there is none.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of the model.
+    default : Plan
+        What would run otherwise; a demanded device or provider is kept to.
+    packaged : dict, optional
+        A record that came with the model's package; taken only where its key is this machine's.
+    """
+    key = plan_key(sha256)
+    for data in (cache.read_json("plans", key), packaged):
+        if not isinstance(data, Mapping) or data.get("key") != key:
+            continue
+        try:
+            plan = Plan.from_dict(data["plan"])
+        except (KeyError, TypeError):
+            continue
+        if data is packaged and not _harmless(plan):
+            continue
+        if default.demanded and (plan.device, plan.provider) != (default.device, default.provider):
+            continue
+        why = f"measured on {data.get('rows', '?')} rows for {data.get('objective', 'latency')}"
+        return replace(plan, demanded=default.demanded, why=why), dict(data)
+    return None
+
+
+def _harmless(plan: Plan) -> bool:
+    """Whether a plan from a file asks for nothing but a provider, its device and small numbers: options may name libraries."""
+    numbers = all(isinstance(n, int) and 0 <= n <= 4096 for n in (plan.threads, plan.chunks, plan.bucket))
+    return numbers and set(plan.provider_options) <= {"device_id"} and (plan.provider != CPU or plan.device == "cpu")
 
 
 def tune(
@@ -93,9 +119,9 @@ def tune(
         c.close()
     session.adopt(replace(winner.plan, demanded=session.plan.demanded, why=f"measured on {result.rows} rows for {objective}"))
     session.tuning = result
-    cache.write_json(
-        "plans", cache.key_of("plan", _sha256(session)), {"plan": session.plan.to_dict(), "rows": result.rows, "objective": objective}
-    )
+    key = plan_key(_sha256(session))
+    session.measured = {"key": key, "plan": session.plan.to_dict(), "rows": result.rows, "objective": objective}
+    cache.write_json("plans", key, session.measured)
     return result
 
 

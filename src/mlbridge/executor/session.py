@@ -59,6 +59,7 @@ class OnnxSession:
         self.engine = engine
         self.default_timeout_s = default_timeout_s
         self.tuning: Any = None
+        self.measured: dict[str, Any] | None = None  # the record of a tuning, this one's or an earlier one's, to keep with the model
         self.traits = Traits(batched=signature.batched)
         self._closed: str | None = None
         self._lock = threading.Lock()
@@ -245,10 +246,10 @@ class OnnxSession:
         self._binder.abandon()
         self._native, self._subsets = None, {}
 
-    def describe(self) -> dict[str, str]:
-        """Return what `Model.describe` shows of it: the plan, and the last tuning."""
-        shown = {"plan": f"{self.plan}{f' ({self.plan.why})' if self.plan.why else ''}"}
-        return shown if self.tuning is None else shown | {"tuned": self.tuning.summary()}
+    def describe(self) -> dict[str, Any]:
+        """Return what `Model.describe` shows of it: the plan, and the last tuning with every candidate."""
+        shown: dict[str, Any] = {"plan": f"{self.plan}{f' ({self.plan.why})' if self.plan.why else ''}"}
+        return shown if self.tuning is None else shown | {"tuned": self.tuning}
 
     def __repr__(self) -> str:
         return f"OnnxSession({self.signature}; device={self.device!r})"

@@ -28,6 +28,7 @@ def start(
     sha256: str | None = None,
     default_timeout_s: float | None = None,
     tuned: bool = True,
+    packaged: Any = None,
 ) -> OnnxSession:
     """Open a session by the first plan that works.
 
@@ -39,17 +40,20 @@ def start(
         In order of preference; a demanded one is not fallen back from.
     tuned : bool
         Whether a plan measured earlier for this model on this machine goes first.
+    packaged : dict, optional
+        The record of a measurement that came with the model's package.
 
     Raises
     ------
     UnavailableError
         If every plan's provider is missing, or a demanded one is.
     """
+    known = None
     if tuned and sha256 is not None:
-        from .probing import recall_plan
+        from .probing import recall
 
-        measured = recall_plan(sha256, plans[-1])
-        plans = list(plans) if measured is None else [measured, *plans]
+        known = recall(sha256, plans[-1], packaged)
+        plans = list(plans) if known is None else [known[0], *plans]
     for i, plan in enumerate(plans):
         try:
             engine = Engine(model, plan, owner=owner, sha256=sha256)
@@ -60,5 +64,6 @@ def start(
             _LOG.warning("%s is not used: %s", plan.provider, exc.message)
             continue
         session.traits = traits
+        session.measured = known[1] if known is not None and i == 0 else None
         return session
     raise UnavailableError("there is no plan to run this model by", runtime="onnx")

@@ -2,7 +2,8 @@
 
 Rooms: `graph` (stages, endpoints, wiring), `typing` (does each edge fit, and what is inserted), `steps` (the inserted
 conversions), `session` (running), `fusing` (one ONNX graph of several stages), `ready` (cast, select, ensembles),
-`declared` (pipeline.toml and manifests), `drawing` (SVG), `composed` (Pipeline, the Model).
+`sources` (stages from paths and URIs), `declared` (pipeline.toml), `saved` (packages of pipelines, the runtime),
+`checking` (a team's new version), `drawing` (SVG), `composed` (Pipeline, the Model).
 """
 
 from ..model import Model

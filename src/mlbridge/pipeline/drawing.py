@@ -6,10 +6,23 @@ import html
 import itertools
 from typing import Any
 
-__all__ = ["svg"]
+__all__ = ["Drawing", "svg"]
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 190, 62, 110, 26, 18
 _COLOURS = {"onnx": "#dcecff", "python": "#fff3cf", "r": "#dff3df", "jvm": "#ffe3d6", "grpc": "#eee3fb", "pipeline": "#e8eef2"}
+
+
+class Drawing:
+    """A pipeline's graph: in words where it is printed, a picture in a notebook."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+
+    def __str__(self) -> str:
+        return " → ".join(self._pipeline.plan.order)
+
+    def _repr_html_(self) -> str:
+        return svg(self._pipeline)
 
 
 def svg(pipeline: Any) -> str:
@@ -17,7 +30,7 @@ def svg(pipeline: Any) -> str:
 
     Parameters
     ----------
-    pipeline : Pipeline
+    pipeline : Pipeline or PipelineSession
         Its stages are laid out in columns, producers left of consumers.
 
     Returns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .composed import Pipeline
 
 __all__ = ["fuse", "groups"]
+
+_LOG = logging.getLogger("mlbridge")
 
 
 def groups(plan: Plan, is_onnx: Mapping[str, bool]) -> list[list[str]]:
@@ -67,10 +70,11 @@ def fuse(pipeline: Pipeline, sample: Any = None) -> Pipeline:
     models: dict[str, Model] = {}
     wiring: dict[str, str] = {}
     try:
-        fused = groups(plan, {n: m.route.runtime == "onnx" for n, m in stages.items()})
+        graphs = _graphs(stages)
+        fused = groups(plan, {n: n in graphs for n in stages})
         replaced = {s for g in fused for s in g}
         for group in fused:
-            model, inner, names = _fused_model(plan, stages, group)
+            model, inner, names = _fused_model(plan, stages, group, graphs)
             made.append(model)
             models[model.name] = model
             wiring |= inner
@@ -101,7 +105,32 @@ def _moved(text: str, moved: Mapping[tuple, str]) -> str:
     return text if place is None else place + ("" if end.column is None else f"[{end.column}]")
 
 
-def _fused_model(plan: Plan, stages: Mapping[str, Model], group: Sequence[str]) -> tuple[Model, dict[str, str], dict[tuple, str]]:
+def _graphs(stages: Mapping[str, Model]) -> dict[str, Any]:
+    """Return the ONNX graphs of the stages that can be fused; the others stay stages."""
+    import onnx
+
+    found = {}
+    for name, model in stages.items():
+        inner = model
+        if model.route.runtime == "pipeline":  # one that is fused whole is one graph under its own names
+            inner = getattr(model._session, "_direct", None) or model
+        if inner.route.runtime != "onnx":
+            continue
+        with tempfile.TemporaryDirectory(prefix="mlbridge-") as folder:
+            try:
+                made = runtime("onnx").save(inner._session, Path(folder))
+            except MlbridgeError as exc:
+                _LOG.debug("stage %r is not fused: %s", name, exc)
+                continue
+            proto = onnx.load(str(Path(folder) / made.path))
+        if not proto.graph.sparse_initializer:
+            found[name] = proto
+    return found
+
+
+def _fused_model(
+    plan: Plan, stages: Mapping[str, Model], group: Sequence[str], graphs: Mapping[str, Any]
+) -> tuple[Model, dict[str, str], dict[tuple, str]]:
     """Write one graph; its inputs are the arrays made outside, its outputs those read outside.
 
     Returns the Model, the wiring of its inputs, and the names of its outputs by (stage, tensor).
@@ -114,20 +143,41 @@ def _fused_model(plan: Plan, stages: Mapping[str, Model], group: Sequence[str]) 
     given = {(s, o.name): o for s in group for o in stages[s].signature.outputs if (s, o.name) in read}
     names = {key: whole.get(key, f"{key[0]}:{key[1]}") for key in given}
     graph = Graph(Signature(tuple(inputs.values()), tuple(replace(o, name=names[k]) for k, o in given.items())))
+    graph.opsets[""] = max(graph.opsets[""], *(o.version for s in group for o in graphs[s].opset_import if o.domain in ("", "ai.onnx")))
     values: dict[tuple, str] = {key: spec.name for key, spec in inputs.items()}
     for s in plan.order:
         if s in inside:
             fed = {f.spec.name: _emit_feed(graph, f, values) for f in plan.feeds[s]}
-            values |= {(s, k): v for k, v in inline(graph, _proto(stages[s]), f"{s}/", fed).items()}
+            values |= {(s, k): v for k, v in inline(graph, graphs[s], f"{s}/", fed).items()}
     for key, output in names.items():
         graph.output(output, values[key])
+    _drop_dead(graph)
     onnx = runtime("onnx")
     with tempfile.TemporaryDirectory(prefix="mlbridge-") as folder:
         session = onnx.load(open_artifact(graph.save(Path(folder))), signature=graph.signature)
     frameworks = "+".join(dict.fromkeys(str(stages[s].route.framework) for s in group))
-    model = Model(session, runtime=onnx, route=Route("onnx", f"{len(group)} stages fused", frameworks), name=name)
+    model = Model(session, runtime=onnx, route=Route("onnx", f"{len(group)} stages fused: {', '.join(group)}", frameworks), name=name)
     wiring = {f"{name}.{spec.name}": tensor if stage is None else f"{stage}.{tensor}" for (stage, tensor), spec in inputs.items()}
     return model, wiring, names
+
+
+def _drop_dead(graph: Graph) -> None:
+    """Drop what only outputs that nobody reads needed."""
+    wanted, alive = {o.name for o in graph.signature.outputs}, []
+    for node in reversed(graph.nodes):  # producers come first
+        if wanted & set(node.output):
+            alive.append(node)
+            wanted |= _reads(node)
+    graph.nodes[:] = reversed(alive)
+    graph.initializers[:] = [i for i in graph.initializers if i.name in wanted]
+
+
+def _reads(node: Any) -> set[str]:
+    names = set(node.input)
+    for attribute in node.attribute:
+        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+            names |= {o.name for o in inner.output}.union(*(_reads(n) for n in inner.node))
+    return names
 
 
 def _outer_inputs(plan: Plan, stages: Mapping[str, Model], inside: set[str]) -> dict[tuple, TensorSpec]:
@@ -161,17 +211,6 @@ def _emit_feed(graph: Graph, feed: Feed, values: Mapping[tuple, str]) -> str:
     order = [p for places in feed.places for p in places]
     packed = graph.concat(parts, axis=1)
     return packed if order == sorted(order) else graph.add("Gather", packed, graph.const(np.argsort(order), "int64"), axis=1)
-
-
-def _proto(model: Model) -> Any:
-    import onnx
-
-    with tempfile.TemporaryDirectory(prefix="mlbridge-") as folder:
-        try:
-            made = runtime("onnx").save(model._session, Path(folder))
-        except MlbridgeError as exc:
-            raise ConversionError(f"{model.name}: its graph cannot be fused: {exc.message}") from exc
-        return onnx.load(str(Path(folder) / made.path))
 
 
 def _verified(pipeline: Pipeline, fused: PipelineSession, sample: Any) -> Report:

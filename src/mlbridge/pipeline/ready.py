@@ -147,27 +147,30 @@ def vote(n: int, classes: Sequence[str | int]) -> Model:
     return _model(graph, "vote")
 
 
-def select(levels: Sequence[str | int], *, width: int | None = None, columns: Sequence[str] = ()) -> Model:
-    """Make a stage that takes each row's answer from one of several models, by a categorical column.
+def select(levels: Sequence[str | int] | None = None, *, width: int | None = None, columns: Sequence[str] = ()) -> Model:
+    """Make a stage that takes each row's answer from one of several models, by a categorical or a boolean tensor.
 
     Parameters
     ----------
-    levels : sequence of str, int or bool
-        Level i takes the row from input i.
+    levels : sequence of str, int or bool, optional
+        Level i takes the row from input i. Without levels `by` is a boolean tensor: true takes input `a`, false `b`.
     width, columns
         Of each answer, as for `weighted`.
 
     Returns
     -------
     Model
-        Inputs `by` (the category) and `a`, `b`, …; output `prediction`.
+        Inputs `by` and `a`, `b`, …; output `prediction`.
     """
     from ..signature import prediction_spec
 
-    names = _input_names(len(levels))
+    names = _input_names(2 if levels is None else len(levels))
     size = len(columns) or width
     shape = (ROWS,) if size is None else (ROWS, size)
-    by = TensorSpec("by", "int32", (ROWS,), (Column("by", categories=tuple(levels)),))  # type: ignore[arg-type]
+    if levels is None:
+        by = TensorSpec("by", "bool", (ROWS,))
+    else:
+        by = TensorSpec("by", "int32", (ROWS,), (Column("by", categories=tuple(levels)),))  # type: ignore[arg-type]
     graph = Graph(
         Signature(
             (by, *(TensorSpec(n, "float64", shape, missing="allow") for n in names)),
@@ -176,7 +179,7 @@ def select(levels: Sequence[str | int], *, width: int | None = None, columns: Se
     )
     chosen = names[-1]
     for code in range(len(names) - 2, -1, -1):
-        hit = graph.add("Equal", "by", graph.const(np.int32(code)))
+        hit = "by" if levels is None else graph.add("Equal", "by", graph.const(np.int32(code)))
         if size is not None:
             hit = graph.add("Unsqueeze", hit, graph.const([1], "int64"))
         chosen = graph.add("Where", hit, names[code], chosen)

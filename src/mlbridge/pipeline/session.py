@@ -14,6 +14,7 @@ from ..errors import ClosedError, InferenceError, MlbridgeError
 from ..interfaces import UNBOUNDED, Array, Deadline
 from ..model import Model
 from .build import Feed, Plan
+from .drawing import Drawing
 from .graph import Endpoint
 from .steps import Step
 
@@ -53,12 +54,22 @@ class PipelineSession:
         By name.
     owned : sequence of Model
         Those this session loaded and closes.
+    references : mapping, optional
+        Stages a package refers to by hash when this is saved: path and sha256.
     """
 
     max_concurrency = UNBOUNDED  # each stage's Model guards its own session
 
-    def __init__(self, plan: Plan, stages: Mapping[str, Model], owned: Sequence[Model] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        stages: Mapping[str, Model],
+        owned: Sequence[Model] = (),
+        *,
+        references: Mapping[str, dict[str, str]] | None = None,
+    ) -> None:
         self.plan, self.stages, self.signature = plan, dict(stages), plan.signature
+        self.references = dict(references or {})
         self._owned, self._closed = list(owned), False
         self._seconds: dict[str, float] = dict.fromkeys(plan.order, 0.0)
         self._pool: ThreadPoolExecutor | None = None
@@ -193,10 +204,13 @@ class PipelineSession:
             raise failure
 
     def describe(self) -> dict[str, Any]:
-        """Return the lines of `Model.describe` that only a pipeline has."""
-        stages = {f"stage {n}": f"{m.route.runtime} on {m.device} — {m.route.why}" for n, m in self.stages.items()}
+        """Return the lines of `Model.describe` that only a pipeline has: its graph, its stages, what was inserted."""
+        shown: dict[str, Any] = {"graph": Drawing(self)}
+        for name, m in self.stages.items():
+            made = f"{m.name} ({m.route.framework})" if m.route.framework else m.name
+            shown[f"stage {name}"] = f"{made}: {m.route.runtime} on {m.device} — {m.route.why}"
         inserted = [str(e) for e in self.plan.edges if e.steps]
-        return stages | ({"inserted": "; ".join(inserted)} if inserted else {})
+        return shown | ({"inserted": "; ".join(inserted)} if inserted else {})
 
     def close(self) -> None:
         """Close what the pipeline loaded itself."""

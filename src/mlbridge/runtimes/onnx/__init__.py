@@ -37,7 +37,7 @@ class OnnxRuntime:
     claimed_rows = staticmethod(claimed_rows)  # a foreign graph's promise, for the glue to check
     formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
     options: ClassVar[frozenset[str]] = frozenset(
-        {"threads", "spinning", "provider_options", "max_nodes", "max_tensor_bytes", "timeout_s", "domains"}
+        {"tuned", "threads", "spinning", "provider_options", "max_nodes", "max_tensor_bytes", "timeout_s", "domains"}
         | {"chunks", "route", "bucket", "objective", "cache"}
     )
 
@@ -72,6 +72,7 @@ class OnnxRuntime:
         bucket: int | None = None,
         objective: Literal["latency", "throughput", "idle"] | None = None,
         cache: bool = True,
+        tuned: Mapping[str, Any] | None = None,
     ) -> Session:
         """Check a file, and make a session of it.
 
@@ -107,6 +108,8 @@ class OnnxRuntime:
             What the plan favours where nothing was measured.
         cache : bool, default=True
             Whether optimised models, passed checks and tuned plans are kept under `$MLBRIDGE_CACHE`.
+        tuned : dict, optional
+            The record of a tuning, as `save` writes it into a package; ignored on any other machine.
 
         Raises
         ------
@@ -133,8 +136,10 @@ class OnnxRuntime:
             timeout_s = LOOP_TIMEOUT_S
         model: bytes | Path = artifact.path if facts.side_files else data
         digest = artifact.sha256 if cache and not facts.side_files else None
-        tuned = any(v is not None for v in given.values()) or provider is not None
-        return start(model, plans, signature, traits, owner=artifact, sha256=digest, default_timeout_s=timeout_s, tuned=not tuned)
+        free = provider is None and all(v is None for v in given.values())
+        return start(
+            model, plans, signature, traits, owner=artifact, sha256=digest, default_timeout_s=timeout_s, tuned=free, packaged=tuned
+        )
 
     def save(self, session: Session, folder: Path, /) -> Implementation:
         """Write the session's model under `folder` as `model.onnx`, side files beside it."""
@@ -148,7 +153,8 @@ class OnnxRuntime:
         else:
             for file in model.parent.iterdir():
                 shutil.copyfile(file, folder / ("model.onnx" if file.name == model.name else file.name))
-        return Implementation(runtime="onnx", path="model.onnx", format="onnx", requires={"onnxruntime": _version()})
+        options = {} if session.measured is None else {"tuned": session.measured}
+        return Implementation(runtime="onnx", path="model.onnx", format="onnx", options=options, requires={"onnxruntime": _version()})
 
 
 @dataclass(frozen=True, slots=True)
