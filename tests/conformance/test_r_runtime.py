@@ -1,7 +1,8 @@
-"""The kit over `r:`: golden values from R itself, in a process of its own."""
+"""The kit over `r:` and `r+inproc:`: golden values from R itself, in a process of its own."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from typing import ClassVar
@@ -53,6 +54,7 @@ def fitted(tmp_path_factory):
 class TestR(ModelKit):
     runtime_module = "mlbridge.runtimes.r"
     library = "rpy2"
+    scheme = "r"
     quirks: ClassVar = {}
 
     @pytest.fixture(autouse=True)
@@ -63,7 +65,7 @@ class TestR(ModelKit):
         return "r"
 
     def open_model(self):
-        return mb.load(f"r:{self.folder / 'model.rds'}", trust="code")
+        return mb.load(f"{self.scheme}:{self.folder / 'model.rds'}", trust="code")
 
     def golden(self):
         wt, hp, cyl, answer = np.fromfile(self.folder / "golden.bin").reshape(4, 12)
@@ -71,7 +73,7 @@ class TestR(ModelKit):
         return {"features": np.column_stack([wt, hp]), "categorical": codes[:, None]}, {"prediction": answer}
 
     def _script(self, **rules):
-        return mb.load(f"r:{self.folder / 'script.R'}", trust="code", signature=_signature(**rules))
+        return mb.load(f"{self.scheme}:{self.folder / 'script.R'}", trust="code", signature=_signature(**rules))
 
     def failing_model(self):
         return self._script(), {"features": np.full((1, 1), 5.0)}
@@ -83,7 +85,7 @@ class TestR(ModelKit):
         signature = mb.Signature(
             [mb.TensorSpec("text", "string", ("rows", 1), missing="allow")], [mb.TensorSpec("echo", "string", ("rows",), missing="allow")]
         )
-        return mb.load(f"r:{self.folder / 'echo.R'}", trust="code", signature=signature)
+        return mb.load(f"{self.scheme}:{self.folder / 'echo.R'}", trust="code", signature=signature)
 
     def unknown_level(self):
         return self.open_model(), {"wt": 2.0, "hp": 100.0, "cyl": "twelve"}
@@ -92,9 +94,14 @@ class TestR(ModelKit):
         return shutil.copy(self.folder / "model.rds", folder / "model.rds")
 
     def load(self, path):
-        return mb.load(f"r:{path}", trust="data" if path.suffix == ".R" else "code")
+        return mb.load(f"{self.scheme}:{path}", trust="data" if path.suffix == ".R" else "code")
 
     def code_artifact(self, folder, marker):
         path = folder / "payload.R"
         path.write_text(f"file.create('{marker}')\nrun <- function(newdata) newdata\n")
         return path
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rpy2") is None, reason="rpy2 is not installed")
+class TestRInproc(TestR):
+    scheme = "r+inproc"

@@ -1,5 +1,5 @@
 # The data frame a model was trained on, rebuilt from a signature's blocks; and its answers as a signature's outputs.
-# `layout` describes the signature in parallel vectors (see `_layout` in runtimes/r/): no JSON reader is needed here.
+# `layout` describes the signature in parallel vectors (see `runtimes/r/layout.py`): no JSON reader is needed here.
 
 # The classes of a model's raw columns as its formula remembers them; named, possibly empty.
 column_classes <- function(model) {
@@ -32,41 +32,55 @@ column_classes <- function(model) {
     if (class %in% c("factor", "ordered")) return(factor(levels[values + 1L], levels = levels, ordered = class == "ordered"))
     return(as.numeric(levels)[values + 1L])
   }
-  if (is.double(values)) values[is.nan(values)] <- NA  # missing is NA to R: factor(NaN) would be a level
+  values <- .without_nan(values)
   if (unit == "date") return(structure(values, class = "Date"))
   if (unit == "timestamp") return(structure(values, class = c("POSIXct", "POSIXt"), tzone = "UTC"))
   if (identical(class, "logical") && is.numeric(values)) return(values != 0)
   values
 }
 
+# What is known of each input before any feed comes: which columns it holds, and whether they are one matrix of plain numbers.
+input_blocks <- function(layout, classes) lapply(seq_along(layout$in.name), function(i) {
+  at <- which(layout$col.input == i)
+  known <- unname(classes[layout$col.name[at]])
+  list(name = layout$in.name[i], at = at, labels = layout$col.name[at], classes = ifelse(is.na(known), "", known),
+    numbers = length(at) > 0L && all(layout$col.kind[at] == "number" & layout$col.unit[at] == "") && !any(known %in% "logical"))
+})
+
+.without_nan <- function(v) {  # missing is NA to R: factor(NaN) would be a level
+  if (is.double(v) && anyNA(v)) v[is.nan(v)] <- NA
+  v
+}
+
+.columns_of <- function(block) {
+  d <- dim(block)
+  if (length(d) < 2L) list(as.vector(block))
+  else if (d[2L] == 1L) list(as.vector(block))
+  else if (d[1L] == 1L) as.list(as.vector(block))
+  else lapply(seq_len(d[2L]), function(j) block[, j])
+}
+
 # Feeds to the model's newdata: a data frame of the columns by name; a plain matrix where the one input has no columns.
 newdata_of <- function(feeds, layout, classes) {
-  plain <- function(i) !any(layout$col.input == i)
-  count <- length(layout$in.name)
-  if (count == 1L && plain(1L) && !layout$script && length(dim(feeds[[1]])) == 2L) {
-    x <- feeds[[layout$in.name]]
-    if (is.double(x)) x[is.nan(x)] <- NA
-    return(x)
-  }
+  blocks <- if (is.null(layout$blocks)) input_blocks(layout, classes) else layout$blocks
+  if (length(blocks) == 1L && !length(blocks[[1L]]$at) && !layout$script && length(dim(feeds[[1L]])) == 2L) return(.without_nan(feeds[[1L]]))
   out <- list()
-  for (i in seq_len(count)) {
-    block <- feeds[[layout$in.name[i]]]
-    if (plain(i)) {
-      if (is.double(block)) block[is.nan(block)] <- NA
-      out[[layout$in.name[i]]] <- block
-      next
-    }
-    at <- which(layout$col.input == i)
-    for (j in seq_along(at)) {
-      c <- at[j]
-      name <- layout$col.name[c]
-      values <- if (length(dim(block)) == 2L) block[, j] else as.vector(block)
-      class <- if (name %in% names(classes)) classes[[name]] else ""
-      out[[name]] <- .column(values, layout$col.kind[c], layout$col.unit[c], layout$col.levels[[c]], class)
+  for (i in seq_along(blocks)) {
+    block <- blocks[[i]]
+    values <- feeds[[i]]
+    if (!length(block$at)) out[[block$name]] <- .without_nan(values)
+    else {
+      values <- .columns_of(if (block$numbers) .without_nan(values) else values)
+      if (!block$numbers) for (j in seq_along(values)) {
+        c <- block$at[j]
+        values[[j]] <- .column(values[[j]], layout$col.kind[c], layout$col.unit[c], layout$col.levels[[c]], block$classes[j])
+      }
+      names(values) <- block$labels
+      out <- if (length(out)) c(out, values) else values
     }
   }
-  rows <- if (length(out)) (if (is.null(dim(out[[1]]))) length(out[[1]]) else dim(out[[1]])[1]) else 0L
-  structure(out, class = "data.frame", row.names = .set_row_names(rows))
+  attributes(out) <- list(names = names(out), class = "data.frame", row.names = .set_row_names(if (length(out)) .rows(out[[1L]]) else 0L))
+  out
 }
 
 .rows <- function(v) if (is.null(dim(v))) length(v) else dim(v)[1]

@@ -1,4 +1,5 @@
-# The worker's loop: LOAD, RUN, CLOSE and PING answered one by one; what goes wrong is an ERROR frame.
+# Models held, asked and guarded (used in-process too), then the worker's loop: LOAD, RUN, CLOSE and PING answered one by
+# one; what goes wrong is an ERROR frame.
 
 # Which package a class's predict method lives in; what is not here is tried as it is.
 .homes <- c(rpart = "rpart", randomForest = "randomForest", ranger = "ranger", gbm = "gbm", nnet = "nnet", multinom = "nnet", lda = "MASS",
@@ -7,16 +8,16 @@
   kmeans = "stats", lme = "nlme", gls = "nlme", earth = "earth", cforest = "party", xgb.Booster = "xgboost")
 .formula_homes <- c(ns = "splines", bs = "splines", Surv = "survival", strata = "survival", pspline = "survival")
 
-.fail <- function(class, message, hint = NULL) stop(structure(class = c("mlbridge_failure", "error", "condition"),
-  list(message = message, call = NULL, class = class, hint = hint)))
+.fail <- function(class, message, hint = NULL, code = NULL) stop(structure(class = c("mlbridge_failure", "error", "condition"),
+  list(message = message, call = NULL, class = class, hint = hint, code = code)))
 
 .attach <- function(packages) for (p in packages) {
   if (!suppressPackageStartupMessages(require(p, character.only = TRUE, quietly = TRUE, warn.conflicts = FALSE)))
     .fail("MissingDependencyError", paste0("the R package ", p, " is not installed"), paste0('Rscript -e \'install.packages("', p, '")\''))
 }
 
-.load_model <- function(tensors) {
-  get <- function(name) tensors[[name]]$value
+load_model <- function(tensors) {
+  get <- function(name) tensors[[name]]
   options <- list()
   for (n in grep("^option[.]predict[.]", names(tensors), value = TRUE)) options[[sub("^option[.]predict[.]", "", n)]] <- get(n)
   path <- get("path")
@@ -40,12 +41,24 @@
   }
   layout <- list(script = is.function(model))
   for (n in grep("^option[.]layout[.]", names(tensors), value = TRUE)) layout[[sub("^option[.]layout[.]", "", n)]] <- get(n)
+  .held_model(model, options, layout)
+}
+
+# A model with all that is known of its signature before any feed comes.
+.held_model <- function(model, options, layout) {
   # levels travel as one list of texts with a count each
   part <- function(texts, counts) unname(split(texts, factor(rep(seq_along(counts), counts), levels = seq_along(counts))))
   layout$col.levels <- part(layout$col.levels, layout$col.nlevels)
   layout$out.levels <- part(layout$out.levels, layout$out.nlevels)
   layout$out.columns <- part(layout$out.columns, layout$out.ncolumns)
-  list(model = model, options = options, layout = layout, classes = if (is.function(model)) character() else column_classes(model))
+  classes <- if (is.function(model)) character() else column_classes(model)
+  layout$blocks <- input_blocks(layout, classes)
+  labelled <- which(lengths(layout$out.levels) > 0L)
+  chances <- which(layout$out.name == "probabilities")
+  list(model = model, options = options, layout = layout, classes = classes,
+    levels = if (length(labelled)) layout$out.levels[[labelled[1]]] else if (length(chances)) layout$out.columns[[chances[1]]],
+    widths = ifelse(layout$out.rank == 2L, pmax(layout$out.width, 1L), NA),
+    numbers = layout$out.rank == 1L & layout$out.nlevels == 0L)
 }
 
 .empty <- function(held, i) {
@@ -54,29 +67,36 @@
   if (layout$out.rank[i] < 2L) type else matrix(type, 0L, max(layout$out.width[i], 0L))
 }
 
-.run_model <- function(held, tensors) {
+# Asks a model: feeds and answers are lists of vectors and matrices by name, as frames and the in-process runtime bring them.
+run_model <- function(held, feeds, wanted = NULL) {
   layout <- held$layout
-  wanted <- if (is.null(tensors[["@outputs"]])) layout$out.name else tensors[["@outputs"]]$value
-  places <- match(wanted, layout$out.name)
-  if (anyNA(places)) .fail("InputError", paste("there is no output", wanted[is.na(places)][1]))
-  feeds <- lapply(tensors[layout$in.name], `[[`, "value")
-  for (f in feeds) if (inherits(f, "error")) .fail("InputError", conditionMessage(f))
+  if (is.null(wanted)) {
+    wanted <- layout$out.name
+    places <- seq_along(wanted)
+  } else {
+    places <- match(wanted, layout$out.name)
+    if (anyNA(places)) .fail("InputError", paste("there is no output", wanted[is.na(places)][1]))
+  }
+  feeds <- feeds[layout$in.name]
+  for (f in feeds) if (is.list(f)) .fail("InputError", conditionMessage(f))  # a value that R cannot hold
   newdata <- newdata_of(feeds, layout, held$classes)
-  if (identical(nrow(newdata), 0L)) return(stats::setNames(lapply(places, function(i) .empty(held, i)), wanted))
-  levels <- unlist(c(layout$out.levels, layout$out.columns[layout$out.name == "probabilities"])[1])
-  labelled <- which(lengths(layout$out.levels) > 0L)
-  chances <- which(layout$out.name == "probabilities")
-  levels <- if (length(labelled)) layout$out.levels[[labelled[1]]] else if (length(chances)) layout$out.columns[[chances[1]]]
+  rows <- if (is.data.frame(newdata)) .row_names_info(newdata, 2L) else nrow(newdata)
+  if (rows == 0L) return(stats::setNames(lapply(places, function(i) .empty(held, i)), wanted))
   if (layout$script) {
-    set.seed(0)
+    same_start()
     answer <- held$model(newdata)
     if (!is.list(answer)) answer <- stats::setNames(list(answer), layout$out.name[1])
-  } else answer <- mlb_answers(held$model, newdata, wanted, held$options, levels)
-  absent <- setdiff(wanted, names(answer))
-  if (length(absent)) stop("the model gives no output ", paste(absent, collapse = ", "), "; it gives ", paste(names(answer), collapse = ", "))
-  out <- lapply(places, function(i) output_of(answer[[layout$out.name[i]]], layout$out.levels[[i]], newdata,
-    if (layout$out.rank[i] == 2L) max(layout$out.width[i], 1L) else NA))
-  stats::setNames(out, wanted)
+  } else answer <- mlb_answers(held$model, newdata, wanted, held$options, held$levels)
+  out <- vector("list", length(places))
+  for (i in seq_along(places)) {
+    value <- answer[[wanted[i]]]
+    if (is.null(value)) stop("the model gives no output ", wanted[i], "; it gives ", paste(names(answer), collapse = ", "))
+    place <- places[i]
+    fits <- held$numbers[place] && is.double(value) && length(value) == rows && is.null(attributes(value))
+    out[[i]] <- if (fits) value else output_of(value, layout$out.levels[[place]], newdata, held$widths[place])
+  }
+  names(out) <- wanted
+  out
 }
 
 .log <- function(level, text) {
@@ -84,12 +104,21 @@
   cat(level, text, "\n", sep = "", file = stderr())
 }
 
-# Evaluates with warnings and messages logged; an error comes back with R's trace.
-.guarded <- function(work) {
+# The calls of a failure, from where the model is asked: what lies before is ours.
+.trace <- function(calls) {
+  ours <- which(vapply(calls, function(c) is.name(c[[1L]]) && as.character(c[[1L]]) %in% c("run_model", "load_model"), NA))
+  if (length(ours)) calls <- utils::tail(calls, -max(ours))
+  vapply(utils::tail(calls, 30L), function(c) paste(deparse(c, nlines = 1L, width.cutoff = 120L), collapse = ""), "")
+}
+
+.refusal <- function(...) structure(list(...), class = "mlbridge_refusal")
+
+# Evaluates with warnings and messages logged; an error comes back as a refusal with R's classes, call and trace.
+guarded <- function(work) {
   trace <- character()
   tryCatch(
     withCallingHandlers(
-      allowInterrupts(work()),
+      work(),
       warning = function(w) {
         .log("<4>", conditionMessage(w))
         tryInvokeRestart("muffleWarning")
@@ -99,33 +128,31 @@
         tryInvokeRestart("muffleMessage")
       },
       error = function(e) {
-        calls <- tryCatch(utils::head(sys.calls(), -2L), error = function(e) list())
-        trace <<- vapply(utils::tail(calls, 30L), function(c) paste(deparse(c, nlines = 1L, width.cutoff = 120L), collapse = ""), "")
+        calls <- utils::head(sys.calls(), -2L)  # without this handler
+        trace <<- tryCatch(.trace(calls), error = function(e) character())
       }
     ),
-    interrupt = function(e) structure(list(class = "CancelledError", message = "the call was interrupted"), class = "mlbridge_refusal"),
+    interrupt = function(e) .refusal(class = "CancelledError", message = "the call was interrupted"),
+    mlbridge_gone = function(e) NULL,
+    mlbridge_failure = function(e) .refusal(class = e$class, message = conditionMessage(e), hint = e$hint, code = e$code),
     error = function(e) {
-      failure <- inherits(e, "mlbridge_failure")
-      call <- if (!failure && !is.null(conditionCall(e))) paste0(" (in ", deparse(conditionCall(e), nlines = 1L)[1], ")") else ""
-      structure(list(class = if (failure) e$class else "InferenceError", message = paste0(conditionMessage(e), call), hint = e$hint,
-        condition = if (failure) character() else class(e), trace = paste(trace, collapse = "\n")), class = "mlbridge_refusal")
+      call <- if (!is.null(conditionCall(e))) paste0(" (in ", deparse(conditionCall(e), nlines = 1L)[1], ")") else ""
+      .refusal(class = "InferenceError", message = paste0(conditionMessage(e), call), condition = class(e), trace = paste(trace, collapse = "\n"))
     }
   )
 }
 
-.answer <- function(con, id, got) {
-  if (!inherits(got, "mlbridge_refusal")) {
-    sent <- tryCatch(write_frame(con, "RESULT", got, id), mlbridge_gone = function(e) stop(e),
-      error = function(e) structure(list(class = "InferenceError", message = conditionMessage(e)), class = "mlbridge_refusal"))
-    if (isTRUE(sent)) return(invisible())
-    got <- if (identical(sent, FALSE)) list(class = "BridgeError", message = "the answer is too large for a frame", code = 11L) else sent
-  }
+.answer <- function(con, id, values) {
+  if (!write_frame(con, "RESULT", values, id)) .fail("BridgeError", "the answer is too large for a frame", code = 11L)
+}
+
+.refuse <- function(con, id, refusal) {
   text <- function(v) scalar(if (length(v)) paste(v, collapse = "\n") else "")
-  error <- list(class = text(got$class), message = text(got$message))
-  if (length(got$hint)) error$hint <- text(got$hint)
-  if (length(got$condition)) error$condition <- as.character(got$condition)
-  if (length(got$trace)) error$trace <- text(got$trace)
-  if (length(got$code)) error$code <- scalar(as.integer(got$code))
+  error <- list(class = text(refusal$class), message = text(refusal$message))
+  if (length(refusal$hint)) error$hint <- text(refusal$hint)
+  if (length(refusal$condition)) error$condition <- as.character(refusal$condition)
+  if (length(refusal$trace)) error$trace <- text(refusal$trace)
+  if (length(refusal$code)) error$code <- scalar(as.integer(refusal$code))
   write_frame(con, "ERROR", error, id)
 }
 
@@ -140,39 +167,51 @@
   con
 }
 
+.number <- function(tensors, name) as.character(if (is.null(tensors[[name]])) 0 else tensors[[name]])
+
+.load <- function(room, frame) {
+  held <- allowInterrupts(load_model(frame$tensors))
+  room$models[[.number(frame$tensors, "model")]] <- held
+  .answer(room$con, frame$id, if (is.null(held$signature)) list() else list(signature = scalar(held$signature)))
+}
+
+.pong <- function(con, frame) {
+  # an interrupt that came too late for its call is forgotten here: the parent sends PING behind it
+  tryCatch(allowInterrupts(Sys.sleep(0)), interrupt = function(e) NULL)
+  frame$head[5L] <- as.raw(.types[["PONG"]])
+  writeBin(c(frame$head, frame$payload), con)
+}
+
+# Answers requests until one fails (an error) or there is no more to do (NULL).
+.answer_requests <- function(room) {
+  con <- room$con
+  repeat {
+    frame <- read_frame(con)
+    room$id <- frame$id
+    tensors <- frame$tensors
+    if (frame$type == "RUN") {
+      held <- room$models[[if (is.null(tensors$`@model`)) "0" else .number(tensors, "@model")]]
+      .answer(con, frame$id, allowInterrupts(run_model(held, tensors, tensors$`@outputs`)))
+    } else if (frame$type == "PING") .pong(con, frame)
+    else if (frame$type == "LOAD") .load(room, frame)
+    else if (frame$type != "CLOSE") .malformed("one of type ", frame$type, " was not expected")
+    else if (!length(tensors)) return(NULL)
+    else {
+      room$models[[.number(tensors, "model")]] <- NULL
+      .answer(con, frame$id, list())
+    }
+  }
+}
+
 serve <- function() {
   if (!isTRUE(l10n_info()[["UTF-8"]])) Sys.setlocale("LC_CTYPE", "C.UTF-8")
   options(warn = 1, keep.source = FALSE, error = NULL)
   suspendInterrupts({
-    con <- .connect()
-    models <- list()
-    repeat {
-      frame <- tryCatch(read_frame(con), mlbridge_gone = function(e) NULL)
-      if (is.null(frame)) break
-      if (frame$type == "PING") {
-        # an interrupt that came too late for its call is forgotten here: the parent sends PING behind it
-        tryCatch(allowInterrupts(Sys.sleep(0)), interrupt = function(e) NULL)
-        frame$head[5] <- as.raw(.types[["PONG"]])
-        writeBin(c(frame$head, frame$payload), con)
-        flush(con)
-        next
-      }
-      number <- function(name) as.character(if (is.null(frame$tensors[[name]])) 0 else frame$tensors[[name]]$value)
-      if (frame$type == "CLOSE") {
-        if (!length(frame$tensors)) break
-        models[[number("model")]] <- NULL
-        .answer(con, frame$id, list())
-      } else if (frame$type == "LOAD") {
-        held <- .guarded(function() .load_model(frame$tensors))
-        if (inherits(held, "mlbridge_refusal")) .answer(con, frame$id, held)
-        else {
-          models[[number("model")]] <- held
-          .answer(con, frame$id, if (is.null(held$signature)) list() else list(signature = scalar(held$signature)))
-        }
-      } else if (frame$type == "RUN") {
-        held <- models[[number("@model")]]
-        .answer(con, frame$id, .guarded(function() .run_model(held, frame$tensors)))
-      } else stop("a frame of type ", frame$type, " was not expected")
+    room <- list2env(list(con = .connect(), models = list(), id = raw(4L)))
+    # the handlers stand around the loop, not around each call: setting them up costs as much as a small call
+    while (!is.null(refusal <- guarded(function() .answer_requests(room)))) {
+      if ("mlbridge_malformed" %in% refusal$condition) stop(refusal$message)
+      .refuse(room$con, room$id, refusal)
     }
   })
   quit(save = "no", status = 0L, runLast = FALSE)

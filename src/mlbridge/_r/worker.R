@@ -2,7 +2,8 @@
 # What user code prints is a log; nothing of the protocol uses standard output or standard error.
 
 local({
-  here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE)[1]))
+  file <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE)[1])
+  here <- dirname(gsub("~+~", " ", file, fixed = TRUE))  # as Rscript writes a space
   part <- new.env(parent = globalenv())
   for (f in c("frames.R", "answers.R", "frame_of.R", "infer.R", "serving.R")) sys.source(file.path(here, f), part)
   attach(part, name = "mlbridge")  # so that methods of users' classes are found beside ours

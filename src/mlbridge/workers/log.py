@@ -11,9 +11,10 @@ import subprocess
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import IO, Any
 
-__all__ = ["LogPump"]
+__all__ = ["LineLog", "LogPump"]
 
 _MAX_LINE = 1 << 14  # a longer line is cut in two
 _TAIL = 20  # lines a post-mortem shows
@@ -95,3 +96,31 @@ def _emit(line: bytes, level: int, logger: logging.Logger, pid: int, lines: dequ
     if text := line.decode(errors="replace").strip():
         lines.append(text)
         logger.log(level, "%s", text, extra={"worker_pid": pid})
+
+
+class LineLog:
+    """Text that comes in pieces, from code in this process, as lines in `logging`; prefixes as `LogPump`.
+
+    Parameters
+    ----------
+    logger : str
+        Where lines go.
+    """
+
+    def __init__(self, logger: str) -> None:
+        self._logger = logging.getLogger(logger)
+        self._lines: deque[str] = deque(maxlen=_TAIL)
+
+    def writer(self, level: int) -> Callable[[str], None]:
+        """Return a function that takes pieces and logs whole lines at the level."""
+        rest = ""
+
+        def write(text: str) -> None:
+            nonlocal rest
+            *whole, rest = (rest + text).split("\n")
+            if len(rest) > _MAX_LINE:
+                whole, rest = [*whole, rest], ""
+            for line in whole:
+                _emit(line.encode(), level, self._logger, os.getpid(), self._lines)
+
+        return write

@@ -1,14 +1,16 @@
-"""The runtime `r`: fitted R models (RDS files) and R scripts in Rscript workers.
+"""The runtime `r`: fitted R models (RDS files) and R scripts, in Rscript workers or in this process.
 
-Rooms: `layout` (a signature in the flat form the worker reads). The worker itself is base R, in `mlbridge/_r`: that
-folder is the one source of its script, which the R package takes its methods from. Used by `plugins`.
+Rooms: `layout` (a signature in the flat form that R reads) · `inproc` (the Session of `r+inproc:`) · `embedded` (R on a
+thread of this process) · `values` (arrays to R and back). What runs in R is base R, in `mlbridge/_r`: one source for the
+worker, the embedded R and the R package. Used by `plugins`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +29,7 @@ from ...errors import (
 )
 from ...interfaces import Session
 from ...signature import Signature
-from ...workers import WorkerCommand, WorkerSession, open_session
+from ...workers import WorkerCommand, open_session
 from .layout import layout
 
 __all__ = ["RRuntime"]
@@ -36,11 +38,26 @@ _SCRIPT = Path(__file__).parent.parent.parent / "_r" / "worker.R"
 _PREDICT = ("as", "type", "s", "n.trees")  # what predict is asked with; the framework `r` takes the same
 _TIMINGS = ("start_timeout_s", "load_timeout_s", "grace_s")
 _WORKER = frozenset({"workers", "memory_mb", "threads", "rscript", "packages", *_TIMINGS})
+_INPROC = frozenset({*_PREDICT, "packages", "grace_s"})
 _INSTALL = "apt-get install r-base-core, or put Rscript on PATH, or pass options={'r': {'rscript': path}}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a session was made of: the file, and the options that a saved copy needs again."""
+
+    source: Artifact
+    options: Mapping[str, Any]
+
+    def close(self) -> None:
+        self.source.close()
 
 
 class RRuntime:
     """Runs R models in R: `r:model.rds`, `r:score.R` (a script that defines `run(newdata)`).
+
+    `r:` runs Rscript workers; `r+inproc:` runs R in this process, through rpy2, and takes only the options of predict,
+    `packages` and `grace_s`.
 
     Options: `workers` (processes), `memory_mb`, `threads`, `rscript` (the program), `packages` (to attach),
     `start_timeout_s`, `load_timeout_s`, `grace_s`; and for predict `as`, `type`, `s`, `n.trees`.
@@ -73,7 +90,7 @@ class RRuntime:
         device: str = "auto",
         way: str | None = None,
         **options: Any,
-    ) -> WorkerSession:
+    ) -> Session:
         """Start R and load a model into it; the caller has checked the trust.
 
         Parameters
@@ -84,15 +101,16 @@ class RRuntime:
             Needed for scripts. Of an RDS file it is read from the file, else R is asked for it.
         device : {'auto', 'cpu'}
             There is no other.
-        way : {None, 'worker'}
-            Both mean processes of their own.
+        way : {None, 'worker', 'inproc'}
+            None and 'worker' mean processes of their own.
         **options
             As the class says.
 
         Raises
         ------
         MissingDependencyError
-            If Rscript, or the R package of the model's class, is not installed.
+            If Rscript, or the R package of the model's class, is not installed; for `r+inproc:`, if rpy2 is absent or
+            does not fit the installed R.
         ArtifactError
             If R does not read the file.
         InputError
@@ -102,20 +120,25 @@ class RRuntime:
             raise InputError(f"r: needs a file, not {source!r}", runtime=self.name)
         if device not in ("auto", "cpu"):
             raise UnavailableError(f"the r runtime has no device {device!r}", hint="use device='cpu'", runtime=self.name)
-        _check_way(way)
-        _check_options(options)
+        _check_options(options, way)
         kind = _kind(source)
-        command = _command(options)
         tensors: dict[str, Any] = {"path": str(source.path), "format": kind}
         if packages := options.get("packages"):
             tensors["option.packages"] = np.array([packages] if isinstance(packages, str) else list(packages), object)
         for key in _PREDICT:
             if options.get(key) is not None:
                 tensors[f"option.predict.{key}"] = options[key]
-        if signature is None:
-            signature = _signature(source, kind, command, tensors, options)
+        keep = _Loaded(source, {k: options[k] for k in (*_PREDICT, "packages") if options.get(k) is not None})
+        if way == "inproc":
+            from .inproc import open_inproc, signature_inproc
+
+            signature = signature or _signature(source, kind, lambda: signature_inproc(tensors), options)
+            tensors |= {f"option.layout.{k}": v for k, v in layout(signature).items()}
+            return open_inproc(tensors, signature=signature, grace_s=float(options.get("grace_s", 2.0)), keep=keep)
+        command = _command(options)
+        signature = signature or _signature(source, kind, lambda: _asked(command, tensors), options)
         tensors |= {f"option.layout.{k}": v for k, v in layout(signature).items()}
-        return open_session(command, tensors, signature=signature, workers=options.get("workers", 1), keep=source)
+        return open_session(command, tensors, signature=signature, workers=options.get("workers", 1), keep=keep)
 
     def save(self, session: Session, folder: Path, /) -> Implementation:
         """Copy the model's file.
@@ -125,28 +148,24 @@ class RRuntime:
         UnsupportedError
             If the session is not one of this runtime's.
         """
-        source = session.keep if isinstance(session, WorkerSession) and session.pool.command.runtime == self.name else None
-        if not isinstance(source, Artifact):
+        kept = getattr(session, "keep", None)
+        if not isinstance(kept, _Loaded):
             raise UnsupportedError(f"a {type(session).__name__} is not the r runtime's to save", runtime=self.name)
-        kind = _kind(source)
+        kind = _kind(kept.source)
         path = folder / ("model.R" if kind == "r-script" else "model.rds")
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.path, path)
-        return Implementation(self.name, path.name, kind)
+        shutil.copyfile(kept.source.path, path)
+        return Implementation(self.name, path.name, kind, options=kept.options)
 
 
-def _check_way(way: str | None) -> None:
-    if way == "inproc":
-        raise UnsupportedError("r+inproc: is not part of this version", hint="use r:, which runs R in its own process", runtime="r")
-    if way not in (None, "worker"):
-        raise InputError(f"r+{way}: is no way to run R; there is r:", runtime="r")
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    unknown = sorted(set(options) - RRuntime.options)
+def _check_options(options: Mapping[str, Any], way: str | None) -> None:
+    if way not in (None, "worker", "inproc"):
+        raise InputError(f"r+{way}: is no way to run R; there are r: and r+inproc:", runtime="r")
+    known = RRuntime.options if way != "inproc" else _INPROC
+    unknown = sorted(set(options) - known)
     if unknown:
-        known = ", ".join(sorted(RRuntime.options))
-        raise InputError(f"the r runtime has no option {', '.join(map(repr, unknown))}; it takes {known}", runtime="r")
+        scheme = "r+inproc:" if way == "inproc" else "the r runtime"
+        raise InputError(f"{scheme} has no option {', '.join(map(repr, unknown))}; it takes {', '.join(sorted(known))}", runtime="r")
 
 
 def _kind(source: Artifact) -> str:
@@ -179,7 +198,7 @@ def _command(options: Mapping[str, Any]) -> WorkerCommand:
     )
 
 
-def _signature(source: Artifact, kind: str, command: WorkerCommand, tensors: Mapping[str, Any], options: Mapping[str, Any]) -> Signature:
+def _signature(source: Artifact, kind: str, ask: Callable[[], Signature], options: Mapping[str, Any]) -> Signature:
     """Read the signature from the file; where no reader knows the model, ask R."""
     if kind == "r-script":
         raise InputError(
@@ -192,12 +211,16 @@ def _signature(source: Artifact, kind: str, command: WorkerCommand, tensors: Map
         except (ConversionError, UnsupportedError, ArtifactError, MissingDependencyError):
             continue  # R may know better
     try:
-        asked = open_session(command, tensors)
+        return ask()
     except SignatureError as exc:
         raise InputError(
             f"{source.label}: its signature is not known: {exc.message}", hint="pass signature=mlbridge.Signature(...)", runtime="r"
         ) from exc
+
+
+def _asked(command: WorkerCommand, tensors: Mapping[str, Any]) -> Signature:
+    session = open_session(command, tensors)
     try:
-        return asked.signature
+        return session.signature
     finally:
-        asked.close()
+        session.close()

@@ -1,0 +1,347 @@
+"""R inside this process: started once, on a thread of its own, which alone touches R.
+
+rpy2's lowest layer only: no Python object holds an R object, so none can be released on another thread. What runs on the
+thread is handed over by `EmbeddedR.call`; what crosses is numpy (`values`) or text. Used by `inproc`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import importlib.metadata
+import logging
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...errors import BridgeError, ClosedError, MissingDependencyError, UnavailableError
+from ...interfaces import Deadline
+from ...workers.log import LineLog
+
+__all__ = ["EmbeddedR", "embedded_r"]
+
+_PARTS = Path(__file__).parent.parent.parent / "_r"
+_FILES = ("frames.R", "answers.R", "frame_of.R", "infer.R", "serving.R", "embedded.R")
+_STACK_BYTES = 64 << 20  # R's own default is 8 MiB; deep trees and formulas recurse
+_STACK_SHARE = 0.85  # R refuses to go deeper; the rest is for C code that does not ask
+_POLL_US = 20_000  # how often R's own waits (Sys.sleep, sockets) look for an interrupt
+_AGAIN_S = 0.05  # code may swallow an interrupt: it is sent again until the grace is over
+_START = "mlbridge-r"
+_PIN = "pip install 'rpy2<3.6.6' 'rpy2-rinterface<3.6.6'"
+
+
+class _Job:
+    """One piece of work for the R thread, waited for by its caller."""
+
+    __slots__ = ("abandoned", "error", "finished", "gate", "result", "work")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.finished = self.abandoned = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+    def wake(self) -> None:
+        """Let the caller look: the work is done or the call was cancelled."""
+        with contextlib.suppress(RuntimeError):  # open already
+            self.gate.release()
+
+
+class EmbeddedR:
+    """The embedded R and its thread; one a process, never stopped, because R cannot be started twice.
+
+    Raises
+    ------
+    MissingDependencyError
+        If rpy2 is absent or does not fit the installed R; names the versions that do.
+    UnavailableError
+        If R runs in this process already, on a thread that is not ours.
+    """
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of what runs now, against late interrupts
+        self._current: _Job | None = None
+        self._stuck: _Job | None = None
+        self.rlib, self.ffi, embedded, callbacks = _rinterface()
+        if embedded.isinitialized() or self.rlib.R_NilValue != self.ffi.NULL:
+            raise UnavailableError(
+                "R already runs in this process, on a thread that is not mlbridge's", hint="use r:, which runs R on its own", runtime="r"
+            )
+        with _stack_size(_STACK_BYTES):
+            threading.Thread(target=self._work, name=_START, daemon=True).start()
+        self.methods = self.call(lambda: self._start(embedded, callbacks))
+
+    def call(self, work: Callable[[], Any], *, deadline: Deadline | None = None, grace_s: float = 2.0) -> Any:
+        """Run something on the R thread and return what it returns.
+
+        Raises
+        ------
+        BridgeTimeoutError, CancelledError
+            If the deadline ended the call; R is interrupted, and goes on until it looks.
+        BridgeError
+            If R is still busy with a call that was given up and does not listen.
+        ClosedError
+            In a forked process.
+        """
+        if os.getpid() != self._owner:
+            raise ClosedError("R runs in the process this one was forked from", hint="use r:, or start processes by spawn", runtime="r")
+        if self._stuck is not None and not self._stuck.finished:
+            raise _busy()
+        job = _Job(work)
+        forget = None if deadline is None else deadline.on_cancel(job.wake)
+        self._queue.put(job)
+        try:
+            while not job.finished:
+                left = None if deadline is None else deadline.remaining_s()
+                job.gate.acquire(timeout=-1 if left is None else min(max(left, 0.0), threading.TIMEOUT_MAX))
+                if not job.finished and deadline is not None:
+                    deadline.check()
+        except BaseException:
+            self._give_up(job, grace_s)
+            raise
+        finally:
+            if forget is not None:
+                forget()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def later(self, work: Callable[[], Any]) -> None:
+        """Run something on the R thread when its turn comes; nobody waits for it."""
+        self._queue.put(_Job(work))
+
+    # ------------------------------------------------------------ interrupts
+
+    def _give_up(self, job: _Job, grace_s: float) -> None:
+        job.abandoned = True
+        threading.Thread(target=self._interrupt, args=(job, grace_s), name="mlbridge-r-interrupt", daemon=True).start()
+
+    def _interrupt(self, job: _Job, grace_s: float) -> None:
+        """Ask R to end the job until it does; past the grace, refuse what waits behind it."""
+        ends_at = None
+        while not job.finished:
+            with self._lock:
+                if self._current is job:
+                    self.rlib.R_interrupts_pending = 1
+                    ends_at = ends_at or time.monotonic() + grace_s
+            if ends_at is not None and time.monotonic() > ends_at:
+                break
+            time.sleep(_AGAIN_S)
+        else:
+            return
+        self._stuck = job
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting = self._queue.get_nowait()
+                waiting.error = _busy()
+                waiting.finished = True
+                waiting.wake()
+
+    # ------------------------------------------------------------ the thread
+
+    def _work(self) -> None:
+        while True:
+            job = self._queue.get()
+            with self._lock:
+                self._current = None if job.abandoned else job
+            if not job.abandoned:
+                try:
+                    job.result = job.work()
+                except BaseException as exc:  # noqa: BLE001 - handed to the caller
+                    job.error = exc
+            with self._lock:
+                self._current = None
+                self.rlib.R_interrupts_pending = 0  # one that came too late is nobody's
+            job.finished = True
+            job.wake()
+            del job  # else the last answer lives until the next question
+
+    def _start(self, embedded: Any, callbacks: Any) -> Any:
+        """Start R and load mlbridge's methods; return the environment they are in."""
+        rlib, ffi = self.rlib, self.ffi
+        embedded.set_initoptions((_START, "--quiet", "--no-save", "--no-restore", "--no-init-file", "--no-site-file"))
+        embedded._initr(interactive=False)  # rinterface's own would end R at exit, from the main thread
+        _bound_stack(rlib, ffi)
+        self.names_symbol = rlib.Rf_install(b"names")
+        rlib.R_wait_usec = _POLL_US
+        # .Internal(quit()) ends here: back to the caller of R instead of exit(0)
+        jump = ctypes.cast(_exported("Rf_jump_to_toplevel"), ctypes.c_void_p).value
+        rlib.ptr_R_CleanUp = ffi.cast(ffi.typeof(rlib.ptr_R_CleanUp), jump)
+        log = LineLog("mlbridge.r")
+        callbacks.consolewrite_print = log.writer(logging.INFO)
+        callbacks.consolewrite_warnerror = log.writer(logging.WARNING)
+        callbacks.showmessage = log.writer(logging.WARNING)
+        callbacks.consoleread = lambda prompt: ""
+        here, files = _PARTS.as_posix(), ", ".join(f'"{f}"' for f in _FILES)
+        methods = self.evaluate_text(
+            f"""local({{
+                options(warn = 1, keep.source = FALSE, error = NULL)
+                part <- new.env(parent = globalenv())
+                for (f in c({files})) sys.source(file.path({_quoted(here)}, f), part)
+                part$guard_quit()
+                attach(part, name = "mlbridge")
+                part
+            }})"""
+        )
+        rlib.R_PreserveObject(methods)
+        atexit.register(self._leave)
+        return methods
+
+    def evaluate_text(self, text: str) -> Any:
+        """Evaluate R text on the R thread; return the R object, unprotected."""
+        rlib, ffi = self.rlib, self.ffi
+        status = ffi.new("ParseStatus *")
+        source = rlib.Rf_protect(rlib.Rf_mkString(text.encode()))
+        expressions = rlib.Rf_protect(rlib.R_ParseVector(source, -1, status, rlib.R_NilValue))
+        try:
+            return self.evaluate(rlib.VECTOR_ELT(expressions, 0), rlib.R_GlobalEnv)
+        finally:
+            rlib.Rf_unprotect(2)
+
+    def evaluate(self, call: Any, environment: Any) -> Any:
+        """Evaluate an R call on the R thread; return the R object, unprotected.
+
+        Raises
+        ------
+        BridgeError
+            If R jumped out of the call: what our R code guards comes back as a value.
+        """
+        failed = self.ffi.new("int *")
+        got = self.rlib.R_tryEval(call, environment, failed)
+        if failed[0]:
+            raise BridgeError(
+                "R left the call without an answer; the model asked R to quit, or ran out of memory or stack",
+                hint="the logger mlbridge.r has what R said; r: keeps such a model in a process of its own",
+                runtime="r",
+            )
+        return got
+
+    def _leave(self) -> None:
+        """Remove R's temporary folder; R itself ends with the process."""
+        if os.getpid() == self._owner and self._current is None:
+            with contextlib.suppress(Exception):
+                self.call(lambda: self.evaluate_text("unlink(tempdir(), recursive = TRUE)"), deadline=Deadline(2.0))
+
+
+def _busy() -> BridgeError:
+    return BridgeError(
+        "R is still busy with a call that was given up and does not listen to interrupts",
+        hint="wait, or use r:, whose workers are killed and started again",
+        runtime="r",
+    )
+
+
+_starting = threading.Lock()
+_running: EmbeddedR | None = None
+
+
+def embedded_r() -> EmbeddedR:
+    """Return this process's embedded R, started on first use."""
+    global _running
+    with _starting:
+        if _running is None:
+            _running = EmbeddedR()
+        return _running
+
+
+def _after_fork() -> None:
+    global _starting
+    _starting = threading.Lock()  # may have been copied locked; the R itself stays, and refuses
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# ---------------------------------------------------------------- rpy2 and the stack
+
+
+def _rinterface() -> tuple[Any, Any, Any, Any]:
+    """Import rpy2's lowest layer; whatever it fails with names the remedy."""
+    try:
+        from rpy2.rinterface_lib import callbacks, embedded, openrlib
+    except Exception as exc:  # it fails in a class of its own for each reason: no R, another R, no compiler
+        raise MissingDependencyError(_why_not(exc), hint=_PIN, runtime="r") from exc
+    if misfit := _misfit():
+        raise MissingDependencyError(misfit, hint=_PIN, runtime="r")
+    return openrlib.rlib, openrlib.ffi, embedded, callbacks
+
+
+def _why_not(exc: Exception) -> str:
+    try:
+        version = importlib.metadata.version("rpy2-rinterface")
+    except importlib.metadata.PackageNotFoundError:
+        return "r+inproc: needs rpy2, which is not installed"
+    return _misfit() or f"rpy2-rinterface {version} cannot be imported: {exc}"
+
+
+def _misfit() -> str | None:
+    """Say so where the installed rpy2 wants a newer R than the one that is there."""
+    version = importlib.metadata.version("rpy2-rinterface")
+    r = _r_version()
+    if r is not None and _numbers(version) >= (3, 6, 6) and _numbers(r) < (4, 5):
+        return f"rpy2-rinterface {version} needs R >= 4.5, and this is R {r}"
+    return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+
+
+@functools.cache
+def _r_version() -> str | None:
+    try:
+        said = subprocess.run(["R", "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"R version (\d+\.\d+\.\d+)", said)
+    return found[1] if found else None
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@contextlib.contextmanager
+def _stack_size(size: int) -> Any:
+    before = threading.stack_size(size)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
+def _exported(symbol: str) -> Any:
+    """Find a function of libR that rpy2 does not declare; the library is loaded by now."""
+    home = Path(os.environ["R_HOME"])
+    names = ("lib/libR.so", "lib/libR.dylib", "bin/x64/R.dll")
+    return getattr(ctypes.CDLL(str(next(home / n for n in names if (home / n).exists()))), symbol)
+
+
+def _bound_stack(rlib: Any, ffi: Any) -> None:
+    """Tell R where this thread's stack is: it looked at the main thread's, and recursion would be a segfault."""
+    libc = ctypes.CDLL(None)
+    if sys.platform != "linux":
+        return  # rpy2 switched the check off; R's limit on nested expressions is what is left
+    attributes = ctypes.create_string_buffer(256)
+    libc.pthread_self.restype = ctypes.c_ulong
+    lowest, size = ctypes.c_void_p(), ctypes.c_size_t()
+    if libc.pthread_getattr_np(ctypes.c_ulong(libc.pthread_self()), attributes):
+        return
+    libc.pthread_attr_getstack(attributes, ctypes.byref(lowest), ctypes.byref(size))
+    libc.pthread_attr_destroy(attributes)
+    rlib.R_CStackStart = ffi.cast("uintptr_t", (lowest.value or 0) + size.value)
+    rlib.R_CStackLimit = ffi.cast("uintptr_t", int(size.value * _STACK_SHARE))

@@ -1,0 +1,165 @@
+"""numpy arrays to R vectors and back by copying memory; to be called on the R thread only, values protected by the caller.
+
+What R types the values get is what `_r/frames.R` gives them, so that both ways into R answer alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...interfaces import Array
+from ...signature import DTYPES
+
+__all__ = ["Scope", "from_r", "named_list", "strings_from_r", "to_r"]
+
+_LOGICAL, _INTEGER, _REAL, _STRING, _LIST = 10, 13, 14, 16, 19  # SEXPTYPEs
+_UTF8 = 1  # CE_UTF8
+_GUARDED_BYTES = 1 << 20  # above, R's own allocation error must have a caller to jump to
+_EXACT = 2**53
+_MODES = {_LOGICAL: "logical", _INTEGER: "integer", _REAL: "double", _STRING: "character"}
+_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.int32), 4: np.dtype(np.int32), 13: np.dtype(np.float64)}  # by frame code
+_STRING_CODE = DTYPES["string"].frame
+
+
+class Scope:
+    """Keeps R objects from R's garbage collector until the block ends.
+
+    Parameters
+    ----------
+    r : EmbeddedR
+        The running R.
+    """
+
+    def __init__(self, r: Any) -> None:
+        self.r, self._count = r, 0
+
+    def keep(self, value: Any) -> Any:
+        """Protect an R object and return it."""
+        self.r.rlib.Rf_protect(value)
+        self._count += 1
+        return value
+
+    def __enter__(self) -> Scope:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.r.rlib.Rf_unprotect(self._count)
+
+
+def to_r(scope: Scope, value: Any) -> Any:
+    """Return an R vector, matrix or array of the values: column-major, rank 0 as one element.
+
+    Parameters
+    ----------
+    scope : Scope
+        Keeps what is made.
+    value : ndarray, str or number
+        Row-major.
+
+    Raises
+    ------
+    InputError
+        If R has no form for a value; the words are those of the worker.
+    """
+    if isinstance(value, str):
+        value = np.array(value, object)
+    array = np.asarray(value)
+    kind, array = _as_r(array)
+    r = scope.r
+    rlib = r.rlib
+    vector = scope.keep(_allocate(r, kind, array.size))
+    if kind == _STRING:
+        for i, text in enumerate(array.ravel(order="F").tolist()):
+            rlib.SET_STRING_ELT(vector, i, _charsxp(rlib, text))
+    elif array.size:
+        pointer = rlib.REAL(vector) if kind == _REAL else rlib.INTEGER(vector) if kind == _INTEGER else rlib.LOGICAL(vector)
+        memory = np.frombuffer(r.ffi.buffer(pointer, array.nbytes), array.dtype)
+        memory.reshape(array.shape, order="F")[...] = array
+    if array.ndim > 1:
+        sizes = scope.keep(rlib.Rf_allocVector(_INTEGER, array.ndim))
+        rlib.INTEGER(sizes)[0 : array.ndim] = list(array.shape)
+        rlib.Rf_setAttrib(vector, rlib.R_DimSymbol, sizes)
+    return vector
+
+
+def named_list(scope: Scope, values: Mapping[str, Any]) -> Any:
+    """Return an R list of the values with their names."""
+    rlib = scope.r.rlib
+    out = scope.keep(rlib.Rf_allocVector(_LIST, len(values)))
+    names = scope.keep(rlib.Rf_allocVector(_STRING, len(values)))
+    for i, (name, value) in enumerate(values.items()):
+        rlib.SET_STRING_ELT(names, i, _charsxp(rlib, name))
+        rlib.SET_VECTOR_ELT(out, i, to_r(scope, value))
+    rlib.Rf_setAttrib(out, scope.r.names_symbol, names)
+    return out
+
+
+def from_r(r: Any, value: Any, code: int) -> Array:
+    """Return a fresh row-major array of an R vector whose type is given by its frame code."""
+    rlib = r.rlib
+    size = rlib.Rf_xlength(value)
+    shape = _shape(r, value, size)
+    if code == _STRING_CODE:
+        array = np.empty(size, object)
+        array[:] = strings_from_r(r, value)
+        return np.asarray(array.reshape(shape, order="F"), order="C")
+    dtype = _DTYPES[code]
+    if not size:
+        return np.empty(shape, bool if code == 1 else dtype)
+    pointer = rlib.REAL(value) if code == 13 else rlib.INTEGER(value) if code == 4 else rlib.LOGICAL(value)
+    memory = np.frombuffer(r.ffi.buffer(pointer, size * dtype.itemsize), dtype)
+    return np.array(memory.reshape(shape, order="F"), bool if code == 1 else dtype, order="C")
+
+
+def strings_from_r(r: Any, value: Any) -> list[str | None]:
+    """Return the texts of an R character vector in UTF-8; NA is None."""
+    rlib, text_of = r.rlib, r.ffi.string
+    missing = rlib.R_NaString
+    items = (rlib.STRING_ELT(value, i) for i in range(rlib.Rf_xlength(value)))
+    return [None if item == missing else text_of(rlib.R_CHAR(item)).decode() for item in items]
+
+
+def _shape(r: Any, value: Any, size: int) -> Sequence[int]:
+    sizes = r.rlib.Rf_getAttrib(value, r.rlib.R_DimSymbol)
+    if sizes == r.rlib.R_NilValue:
+        return (size,)
+    return tuple(r.rlib.INTEGER(sizes)[0 : r.rlib.Rf_xlength(sizes)])
+
+
+def _allocate(r: Any, kind: int, size: int) -> Any:
+    if size * 8 <= _GUARDED_BYTES:
+        return r.rlib.Rf_allocVector(kind, size)
+    return r.evaluate_text(f'vector("{_MODES[kind]}", {size})')
+
+
+def _charsxp(rlib: Any, text: str | None) -> Any:
+    if text is None:
+        return rlib.R_NaString
+    if not isinstance(text, str):
+        raise InputError(f"{type(text).__name__} found where text or None was expected", runtime="r")
+    if "\0" in text:
+        raise InputError("a text with a zero character has no form in R", runtime="r")
+    data = text.encode()
+    return rlib.Rf_mkCharLenCE(data, len(data), _UTF8)
+
+
+def _as_r(array: Array) -> tuple[int, Array]:
+    """Return R's type and the values in its numpy equivalent."""
+    kind = array.dtype.kind
+    if kind in "OUT":
+        return _STRING, array.astype(object, copy=False)
+    if array.dtype == np.float64:
+        return _REAL, array
+    if kind == "b":
+        return _LOGICAL, array.astype(np.int32)
+    if kind in "iu" and (array.dtype.itemsize < 4 or array.dtype == np.int32):
+        return _INTEGER, array.astype(np.int32, copy=False)
+    if array.dtype.itemsize == 2:
+        raise InputError("R has no number of 16 bits; send float32", runtime="r")
+    if kind in "iu" and array.dtype.itemsize == 8 and array.size and (array.max() > _EXACT or (kind == "i" and array.min() < -_EXACT)):
+        raise InputError("a 64-bit integer beyond 2^53 has no exact form in R", runtime="r")
+    return _REAL, array.astype(np.float64)
