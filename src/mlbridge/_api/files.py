@@ -130,6 +130,8 @@ def untrusted(artifact: Artifact, level: str) -> UntrustedArtifactError:
 def run_unread(request: Request, native: Native | None, refusal: MlbridgeError | None) -> Model:
     """Run a file natively that no framework of ours reads; its runtime may know its signature."""
     artifact = request.artifact
+    if native is None and request.wishes.via != "onnx" and _runners(artifact) and not request.demand.allows(artifact, Trust.CODE):
+        raise untrusted(artifact, request.level) from refusal
     if request.wishes.via == "onnx" or native is None:
         raise refusal or untrusted(artifact, request.level)
     try:

@@ -114,6 +114,8 @@ def _convert_implementation(package: Package, entry: Implementation, request: Re
     """Convert a native implementation from its file alone and verify it against the golden samples."""
     artifact = open_artifact(package.folder / entry.path)
     request.demand.check(artifact)
+    options = request.wishes.options.over(entry.runtime, entry.options)
+    request = replace(request, wishes=replace(request.wishes, options=options))
     framework, model, refusal = read(plugins.frameworks_of_format(entry.format), artifact, request.wishes.options)
     native = native_of_file(artifact, model, framework, request)
     if framework is None or model is None:
@@ -126,7 +128,7 @@ def _convert_implementation(package: Package, entry: Implementation, request: Re
         trust="data" if native is None else request.level,
         native=native,
         golden=package.samples,
-        key=cache_key(package.sha256, versions_of(LIBRARIES), framework.name, entry.path),
+        key=cache_key(package.sha256, versions_of(LIBRARIES), framework.name, entry.path, repr(sorted(options.of(framework).items()))),
         refusal=None if native is not None else untrusted(artifact, request.level),
         reload=request.reload,
     )
