@@ -7,6 +7,7 @@ Here: predict and run with their checks, concurrency, deadlines, saving, describ
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import warnings
 import weakref
@@ -414,7 +415,7 @@ class Model:
         try:
             made = runtime.save(session, folder)
         except UnsupportedError as exc:
-            folder.rmdir()
+            shutil.rmtree(folder)  # a pipeline may have written some of its stages
             refused.append(exc.message)
             return []
         parity = (

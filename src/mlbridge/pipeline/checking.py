@@ -138,7 +138,8 @@ def _stage_packages(pipeline: str | os.PathLike) -> tuple[dict[str, Package], di
         entry = next((i for i in package.implementations if i.runtime == "pipeline"), None)
         if entry is None:
             raise UnsupportedError(f"{artifact.label} is not a pipeline of stages", hint="a fused pipeline is one model; check its source")
-        made = read_pipeline(open_artifact(package.folder / entry.path), beside)
+        artifact = open_artifact(package.folder / entry.path)  # kept until its stages are read: they lie in its private copy
+        made = read_pipeline(artifact, beside)
     elif artifact.format in ("pipeline", "pipeline-toml"):
         made = read_pipeline(artifact, beside)
     else:

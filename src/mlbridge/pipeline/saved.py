@@ -53,8 +53,8 @@ class PipelineRuntime:
     ) -> PipelineSession:
         """Open a saved pipeline, or a `pipeline.toml`."""
         artifact = source if isinstance(source, Artifact) else open_artifact(source)
-        if beside is None and artifact.origin is not None:
-            beside = artifact.origin.parent
+        if beside is None and artifact.origin is not None and not artifact.path.is_dir():
+            beside = artifact.origin.parent  # a text names its stages from where it lies; a folder is a package's own copy
         made = read_pipeline(artifact, beside)
         trust = "data" if demand is None else demand.level.name.lower()
         # a saved pipeline has golden rows of its own, which verify all stages at once
