@@ -37,6 +37,8 @@ def _first(model: Any) -> Any:
             model = model.best_estimator_
         elif class_name(model) == "Pipeline" and model.steps:
             model = model.steps[0][1]
+        elif class_name(model) == "FeatureUnion":
+            model = model.transformer_list[0][1]
         else:
             return model
 

@@ -21,7 +21,7 @@ from ...interfaces import Framework
 from ...signature import ROWS, Signature, TensorSpec
 from .emitter import Col, Emitter, Frame
 
-__all__ = ["OtherStep", "emit_step", "other_step", "other_steps"]
+__all__ = ["OtherStep", "emit_step", "other_step", "other_steps", "within"]
 
 _OUTPUTS = {"predict": ("label", "prediction", "score", "cluster"), "predict_proba": ("probabilities",), "decision_function": ("decision",)}
 _MAX_DEPTH = 12  # of estimators within estimators
@@ -74,9 +74,8 @@ def _framework_of(est: Any) -> Framework | None:
 def other_steps(model: Any) -> list[OtherStep]:
     """Return every step of another library within a model, fitted."""
     found: list[OtherStep] = []
-    seen: set[int] = set()
-    for est in _within(model, 0, seen):
-        if not hasattr(est, "n_features_in_"):  # the unfitted template beside its fitted copies
+    for est in within(model):
+        if _framework_of(est) is None or not hasattr(est, "n_features_in_"):  # the unfitted template beside its fitted copies
             continue
         try:
             step = other_step(est)
@@ -87,22 +86,19 @@ def other_steps(model: Any) -> list[OtherStep]:
     return found
 
 
-def _within(value: Any, depth: int, seen: set[int]) -> Iterator[Any]:
-    if depth > _MAX_DEPTH or id(value) in seen or isinstance(value, str | np.ndarray | int | float):
+def within(value: Any, depth: int = _MAX_DEPTH, seen: set[int] | None = None) -> Iterator[Any]:
+    """Yield a model and every estimator in it, scikit-learn's and others', unfitted templates included."""
+    seen = set() if seen is None else seen
+    if not depth or id(value) in seen or isinstance(value, str | np.ndarray | int | float):
         return
     seen.add(id(value))
-    if isinstance(value, dict):
-        inner: Any = value.values()
-    elif isinstance(value, list | tuple):
-        inner = value
-    elif type(value).__module__.split(".")[0] == "sklearn":
-        inner = vars(value).values() if hasattr(value, "__dict__") else ()
+    if isinstance(value, dict | list | tuple):
+        inner: Any = value.values() if isinstance(value, dict) else value
     else:
-        if _framework_of(value) is not None:
-            yield value
-        return
+        yield value
+        inner = getattr(value, "__dict__", {}).values() if type(value).__module__.split(".")[0] == "sklearn" else ()
     for one in inner:
-        yield from _within(one, depth + 1, seen)
+        yield from within(one, depth - 1, seen)
 
 
 # ---------------------------------------------------------------- into the graph

@@ -124,6 +124,8 @@ def _watch(model: Any, steps: Any, signature: Signature, feeds: dict, columns: l
     trials: list[tuple[int, Any]] = []
     for c, (block, j) in enumerate(columns):
         spec = signature.input(block)
+        if spec.dtype == "string":  # what follows a text is no line and no table
+            continue
         if spec.categorical:
             count = len(spec.columns[j].categories or ())
             codes = list(range(count)) + ([-1] if spec.missing == "allow" else [])

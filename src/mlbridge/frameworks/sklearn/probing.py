@@ -14,6 +14,7 @@ from .emitter import class_name
 from .native import TableMaker, column_names
 from .other_steps import other_steps
 from .pipeline_paths import behind_steps, other_feeds, paths_behind_steps, steps_output
+from .text_probing import TEXTS, random_texts
 from .tracing import trace
 from .tree_models import Ensemble, forest_of
 
@@ -23,12 +24,10 @@ _RANDOM = 48
 
 
 def probe(model: Any, signature: Signature, seed: int) -> dict[str, np.ndarray]:
-    """Return probe rows as feeds; seeded, without rows for models that read text."""
-    if any(s.dtype == "string" for s in signature.inputs):
-        return {}
+    """Return probe rows as feeds, seeded."""
     rng = np.random.default_rng(seed)
     bounds = _bounds(model, signature)
-    feeds = {s.name: _random(s, rng, bounds[s.name]) for s in signature.inputs}
+    feeds = {s.name: _texts(s, model, rng) if s.dtype == "string" else _random(s, rng, bounds[s.name]) for s in signature.inputs}
     rows = [feeds]
     for spec in signature.inputs:
         rows += list(_one_column_changed(spec, feeds, rng, bounds[spec.name]))
@@ -148,6 +147,11 @@ def _random(spec: TensorSpec, rng: np.random.Generator, bounds: list[Bounds]) ->
     return values if _whole(spec) else values[:, 0]
 
 
+def _texts(spec: TensorSpec, model: Any, rng: np.random.Generator) -> np.ndarray:
+    shape = (_RANDOM, *(int(d or 1) for d in spec.shape[1:]))  # type: ignore[arg-type]
+    return random_texts(model, rng, int(np.prod(shape))).reshape(shape)
+
+
 def _one_column_changed(spec: TensorSpec, feeds: dict, rng: np.random.Generator, bounds: list[Bounds]) -> Iterator[dict]:
     """Yield rows that hold a column's special values: all levels, or least, greatest, 10x beyond, zero, missing."""
     for j, b in enumerate(bounds):
@@ -163,6 +167,8 @@ def _one_column_changed(spec: TensorSpec, feeds: dict, rng: np.random.Generator,
 
 
 def _specials(spec: TensorSpec, j: int, b: Bounds) -> list:
+    if spec.dtype == "string":
+        return list(TEXTS)
     missing = [np.nan] if spec.missing == "allow" else []
     if spec.categorical:
         column = spec.columns[j]

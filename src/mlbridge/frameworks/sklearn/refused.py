@@ -11,15 +11,13 @@ from collections.abc import Mapping
 __all__ = ["NO_SIGNATURE", "PARTLY", "REFUSED", "document"]
 
 REFUSED: Mapping[str, str] = {
-    "CountVectorizer": "its token pattern is a Python regular expression over Unicode, which ONNX has no exact form of",
     "DictionaryLearning": "orthogonal matching pursuit searches for each row's code; transform_algorithm='threshold' converts",
-    "HashingVectorizer": "its token pattern is a Python regular expression over Unicode, and ONNX has no murmur hash",
+    "HashingVectorizer": "it hashes words in lower case, and ONNX lowers text by the machine's locale, not as Python does",
     "LatentDirichletAllocation": "transform iterates each row until it changes little",
     "LocallyLinearEmbedding": "transform solves a linear system a row",
     "MiniBatchDictionaryLearning": "orthogonal matching pursuit searches for each row's code; transform_algorithm='threshold' converts",
     "MiniBatchNMF": "transform iterates over the batch: rows are not even independent",
     "NMF": "transform iterates over the batch: rows are not even independent",
-    "TfidfVectorizer": "its token pattern is a Python regular expression over Unicode, which ONNX has no exact form of",
 }
 NO_SIGNATURE: Mapping[str, str] = {
     "DictVectorizer": "reads dicts of any keys, which no table of columns is",
@@ -29,6 +27,8 @@ NO_SIGNATURE: Mapping[str, str] = {
 }
 PARTLY: Mapping[str, str] = {
     "CalibratedClassifierCV": "method='temperature'",
+    "CountVectorizer, TfidfVectorizer": "analyzers other than 'word'; strip_accents; tokenizers and preprocessors of your own; "
+    "token patterns beyond a run of \\w or of one character class; vocabularies with a Greek sigma",
     "DummyClassifier": "strategy='stratified' or 'uniform': it answers at random",
     "FunctionTransformer": "functions other than numpy's exp, expm1, log, log1p, sqrt, square, abs, tanh, floor, ceil, sign, negative, reciprocal",
     "GaussianProcessRegressor, GaussianProcessClassifier": "Matern with other nu than 0.5, 1.5, 2.5; kernels of your own",
