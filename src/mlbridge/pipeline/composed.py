@@ -112,7 +112,7 @@ class Pipeline(Model):
     def _adopt(
         self, session: PipelineSession, name: str, sample: Any = None, samples: Any = None, route: Route | None = None, **keywords: Any
     ) -> None:
-        route = route or Route("pipeline", " >> ".join(session.plan.order))
+        route = route or Route("pipeline", f"composed of {', '.join(session.plan.order)}")
         Model.__init__(self, session, runtime=PipelineRuntime(), route=route, name=name, samples=samples, **keywords)
         if sample is not None:
             feeds, _ = self._coercion.feeds(sample)

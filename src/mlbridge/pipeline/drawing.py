@@ -19,7 +19,10 @@ class Drawing:
         self._pipeline = pipeline
 
     def __str__(self) -> str:
-        return " → ".join(self._pipeline.plan.order)
+        after: dict[str, list[str]] = {}
+        for a, b in _joined(self._pipeline.plan):
+            after.setdefault(a.removeprefix("in:"), []).append(b.removeprefix("out:"))
+        return "; ".join(f"{a} → {', '.join(b)}" for a, b in after.items())
 
     def _repr_html_(self) -> str:
         return svg(self._pipeline)
@@ -55,7 +58,8 @@ def svg(pipeline: Any) -> str:
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>',
     ]
-    parts += [_edge([place[n] for n in routes[pair]], texts) for pair, texts in joined.items()]
+    edges = [_edge([place[n] for n in routes[pair]], texts) for pair, texts in joined.items()]
+    parts += [line for line, _ in edges] + [label for _, label in edges]  # words above all lines
     parts += [_node(node, xy, plan, stages) for node, xy in place.items() if not node.startswith("via:")]
     return "".join(parts) + "</svg>"
 
@@ -97,7 +101,7 @@ def _places(columns: dict[int, list[str]], links: list[tuple[str, str]]) -> dict
     return place
 
 
-def _cut(text: str, n: int = 27) -> str:
+def _cut(text: str, n: int) -> str:
     return html.escape(text if len(text) <= n else text[: n - 1] + "…")
 
 
@@ -115,14 +119,14 @@ def _node(node: str, xy: tuple[int, int], plan: Any, stages: Any) -> str:
             ", ".join(str(o).replace("rows, ", "").replace("[rows]", "") for o in model.signature.outputs),
         ]
         fill = _COLOURS.get(model.route.runtime, "#eef")
-    text = f'<text x="{x + _WIDTH / 2}" y="{y + 20}" text-anchor="middle" font-weight="bold">{_cut(title)}</text>'
+    text = f'<text x="{x + _WIDTH / 2}" y="{y + 20}" text-anchor="middle" font-weight="bold">{_cut(title, 22)}</text>'
     for i, line in enumerate(lines[:2]):
         text += f'<text x="{x + _WIDTH / 2}" y="{y + 37 + 15 * i}" text-anchor="middle" font-size="10" fill="#445">{_cut(line, 34)}</text>'
     return f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="{radius}" fill="{fill}" stroke="#889"/>{text}'
 
 
-def _edge(points: list[tuple[int, int]], texts: list[str]) -> str:
-    """A curve through the slots between two nodes; its words stand in the first gap."""
+def _edge(points: list[tuple[int, int]], texts: list[str]) -> tuple[str, str]:
+    """Return a curve through the slots between two nodes, and its words, which stand in the first gap."""
     x, y = points[0][0] + _WIDTH, points[0][1] + _HEIGHT / 2
     path, label_at = f"M{x},{y}", None
     for i, (left, top) in enumerate(points[1:], 1):
@@ -132,9 +136,11 @@ def _edge(points: list[tuple[int, int]], texts: list[str]) -> str:
         if i < len(points) - 1:
             path += f" L{x2 + _WIDTH},{y2}"
         x, y = x2 + _WIDTH, y2
-    out = f'<path d="{path}" fill="none" stroke="#667" marker-end="url(#arrow)"/>'
+    line = f'<path d="{path}" fill="none" stroke="#667" marker-end="url(#arrow)"/>'
     shown = list(dict.fromkeys(texts))
-    if shown and label_at:
-        label = shown[0].split(",")[0] + (f" +{len(shown) - 1}" if len(shown) > 1 else "")
-        out += f'<text x="{label_at[0]}" y="{label_at[1] - 6}" text-anchor="middle" font-size="9" fill="#a33">{_cut(label, 24)}</text>'
-    return out
+    if not shown or not label_at:
+        return line, ""
+    words = shown[0].split(",")[0] + (f" +{len(shown) - 1}" if len(shown) > 1 else "")
+    halo = 'stroke="white" stroke-width="3" paint-order="stroke"'
+    at = f'x="{label_at[0]}" y="{label_at[1] - 6}" text-anchor="middle" font-size="9"'
+    return line, f'<text {at} fill="#a33" {halo}>{_cut(words, 24)}</text>'
