@@ -228,7 +228,9 @@ REFUSED = {
     "a missing index beyond": lambda r: r.inputs[0].parameters["missing"].MergeFrom(pb.InferParameter(string_param="2")),
     "an unknown output": lambda r: r.outputs.add(name="score"),
     "an output twice": lambda r: [r.outputs.add(name="label"), r.outputs.add(name="label")],
-    "codes of numbers": lambda r: r.outputs.add(name="probabilities").parameters["encoding"].MergeFrom(pb.InferParameter(string_param="codes")),
+    "codes of numbers": lambda r: (
+        r.outputs.add(name="probabilities").parameters["encoding"].MergeFrom(pb.InferParameter(string_param="codes"))
+    ),
     "a timeout that is no number": lambda r: r.parameters["timeout"].MergeFrom(pb.InferParameter(string_param="1")),
 }
 
@@ -309,11 +311,12 @@ def test_a_failure_inside_is_internal_and_tells_nothing(host, channel, what):
 
 
 def test_a_deadline_ends_the_model_and_the_next_is_answered(host):
-    with mb.load(host.uri("bad")) as model:
-        for what in ("sleep", "patient loop"):
-            with pytest.raises(errors.BridgeTimeoutError):
-                model.run({"what": np.array([what], object)}, deadline=Deadline(0.3))
-        assert model.run({"what": np.array(["fine"], object)})["y"] == 1.0
+    session = GrpcRuntime().load(f"{host.address}/bad")
+    for what in ("sleep", "patient loop"):
+        with pytest.raises(errors.BridgeTimeoutError):
+            session.run({"what": np.array([what], object)}, deadline=Deadline(0.3))
+    assert session.run({"what": np.array(["fine"], object)})["y"] == 1.0
+    session.close()
 
 
 def test_the_timeout_parameter_is_a_deadline(channel):
@@ -382,7 +385,10 @@ def test_a_stock_client_asks_everything(host):
         about = c.get_model_metadata("churn")
         assert list(about.versions) == ["1", "7"]
         assert about.platform == "mlbridge_jar"
-        assert [(t.name, t.datatype, list(t.shape)) for t in about.inputs] == [("features", "FP64", [-1, 2]), ("categorical", "BYTES", [-1, 1])]
+        assert [(t.name, t.datatype, list(t.shape)) for t in about.inputs] == [
+            ("features", "FP64", [-1, 2]),
+            ("categorical", "BYTES", [-1, 1]),
+        ]
         inputs = [tritonclient.InferInput("features", [1, 2], "FP64"), tritonclient.InferInput("categorical", [1, 1], "BYTES")]
         inputs[0].set_data_from_numpy(np.array([[30.0, 2.0]]))
         inputs[1].set_data_from_numpy(np.array([[b"pro"]], object))
@@ -448,8 +454,8 @@ def test_a_served_jvm_model_is_a_pipeline_stage(host):
         [mb.TensorSpec("chance", "float64", ("rows", 2))], [mb.TensorSpec("worth", "float64", ("rows",), missing="allow")]
     )
     with mb.load(host.uri("churn")) as churn, mb.wrap(worth, signature=signature) as after:
-        stages = {"churn": churn, "after": after}
-        with mb.Pipeline("value", stages=stages, wiring={"after.chance": "churn.probabilities"}, outputs={"worth": "after.worth"}) as pipeline:
+        wiring = {"churn.features": "features", "churn.categorical": "categorical", "after.chance": "churn.probabilities"}
+        with mb.Pipeline("value", stages={"churn": churn, "after": after}, wiring=wiring, outputs={"worth": "after.worth"}) as pipeline:
             got = pipeline.predict(ROWS)["worth"]
         np.testing.assert_array_equal(got, churn.predict(ROWS)["probabilities"][:, 1] * 100.0)
 
@@ -458,8 +464,9 @@ def test_a_served_jvm_model_is_a_pipeline_stage(host):
 
 
 def relay(uri, **parameters):
-    """Open a Java session that opens a served model and hands on what it answers."""
-    return JvmRuntime().load(open_artifact(EXAMPLES), member="dev.mlbridge.examples.Relay", parameters={"uri": uri} | parameters)
+    """Open a Java session that opens a served model and hands on what it answers, in a process of its own."""
+    given = {"uri": uri, "timeout_s": "30"} | parameters
+    return JvmRuntime().load(open_artifact(EXAMPLES), member="dev.mlbridge.examples.Relay", parameters=given, heap_mb=256)
 
 
 @pytest.fixture(scope="module")
@@ -494,7 +501,7 @@ def test_java_knows_the_signature_and_the_errors_of_python(python_server):
     with pytest.raises(errors.InputError, match="unknown level"):
         session.run({"features": np.zeros((1, 2)), "categorical": np.array([[3]], np.int32)})
     session.close()
-    with pytest.raises(errors.NotFoundError):
+    with pytest.raises(errors.ArtifactError, match="NotFoundError"):  # what a constructor throws is the artifact's failure
         relay(f"grpc://{python_server}/nothing")
 
 
@@ -550,7 +557,7 @@ def test_mutual_tls_between_java_and_both_servers(certificates, tmp_path):
         for port in (host.port, int(server.addresses["grpc"].rpartition(":")[2])):
             uri = f"grpcs://localhost:{port}/churn"
             relay(uri, **roots, **identity).close()
-            with pytest.raises(errors.BridgeError):
+            with pytest.raises(errors.ArtifactError, match="BridgeError"):
                 relay(uri, **roots)
 
 
@@ -622,7 +629,10 @@ def test_the_command_line_says_what_is_wrong(arguments, code, says):
 
 
 def test_sigterm_answers_what_was_accepted_and_exits_with_zero(tmp_path):
-    with Host(tmp_path, f"echo={example('Echo')}", f"bad={example('Misbehaving')}", "--grace-s", "20") as host, grpc.insecure_channel(host.address) as channel:
+    with (
+        Host(tmp_path, f"echo={example('Echo')}", f"bad={example('Misbehaving')}", "--grace-s", "20") as host,
+        grpc.insecure_channel(host.address) as channel,
+    ):
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         request = pb.ModelInferRequest(model_name="bad")

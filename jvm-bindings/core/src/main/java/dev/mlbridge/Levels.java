@@ -32,11 +32,11 @@ final class Levels {
     Class<?> kind = kind(levels);
     Set<String> unknown = new LinkedHashSet<>();
     Set<String> wrong = new LinkedHashSet<>();
-    int missing = 0;
+    int gone = 0;
     for (int i = first; i < out.length; i += step) {
-      if (values.dtype() == DType.STRING && values.strings()[i] == null || Numbers.isFloat(values.dtype()) && Double.isNaN(values.number(i))) {
+      if (missing(values, i)) {
         out[i] = -1;
-        missing++;
+        gone++;
         continue;
       }
       Object level = level(values, i, kind);
@@ -56,9 +56,13 @@ final class Levels {
     if (!unknown.isEmpty()) {
       problems.add(where + "unknown level" + (unknown.size() > 1 ? "s " : " ") + some(unknown) + "; known are " + some(levels));
     }
-    if (missing > 0 && !allowMissing) {
-      problems.add(where + missing + " missing value" + (missing > 1 ? "s" : "") + "; the model refuses missing values");
+    if (gone > 0 && !allowMissing) {
+      problems.add(where + gone + " missing value" + (gone > 1 ? "s" : "") + "; the model refuses missing values");
     }
+  }
+
+  private static boolean missing(Tensor t, int i) {
+    return t.dtype() == DType.STRING ? t.strings()[i] == null : Numbers.isFloat(t.dtype()) && Double.isNaN(t.number(i));
   }
 
   static Class<?> kind(List<Object> levels) {
@@ -132,7 +136,8 @@ final class Levels {
       for (int i = k; i < codes.size(); i += columns.size()) {
         int code = codes.ints().get(i);
         if (code < low || code > high) {
-          String why = code == -1 ? "a missing value, which the model refuses" : code == known ? "an unknown level" : "not in " + low + ".." + high;
+          String other = code == known ? "an unknown level" : "not in " + low + ".." + high;
+          String why = code == -1 ? "a missing value, which the model refuses" : other;
           problems.add("column '" + column.name() + "': code " + code + " is " + why);
           break;
         }

@@ -43,7 +43,7 @@ final class Numbers {
 
   /** Returns the bits of an integer or truth value; unsigned 64-bit ones above 2**63 are negative here. */
   static long integer(Tensor t, int index) {
-    return t.dtype() == DType.UINT64 ? t.bytes().getLong(8 * index) : t.dtype() == DType.INT64 ? t.longs().get(index) : (long) t.number(index);
+    return t.dtype().size() == 8 ? t.bytes().getLong(8 * index) : (long) t.number(index);
   }
 
   private static String text(Tensor t, int index) {

@@ -34,7 +34,9 @@ final class Sources {
   /** Reads {@code path} or {@code jvm:path#class}. */
   static Local local(String source) {
     Matcher found = JVM.matcher(source);
-    return found.matches() ? new Local(Path.of(found.group(1)), Optional.ofNullable(found.group(2))) : new Local(Path.of(source), Optional.empty());
+    return found.matches()
+        ? new Local(Path.of(found.group(1)), Optional.ofNullable(found.group(2)))
+        : new Local(Path.of(source), Optional.empty());
   }
 
   /** Returns {@code mlb}, {@code jar}, {@code spark}, {@code pmml}, or {@code onnx} for everything else. */

@@ -17,7 +17,10 @@ class FeedsTest {
               TensorSpec.block(
                       "categorical",
                       DType.INT32,
-                      List.of(Column.ofLevels("plan", List.of("basic", "pro")), Column.ofLevels("grade", List.of(10L, 20L)), Column.ofLevels("new", List.of(false, true))))
+                      List.of(
+                          Column.ofLevels("plan", List.of("basic", "pro")),
+                          Column.ofLevels("grade", List.of(10L, 20L)),
+                          Column.ofLevels("new", List.of(false, true))))
                   .allowingMissing()),
           List.of(TensorSpec.of("y", DType.FLOAT64, Dim.ROWS)));
 

@@ -67,7 +67,7 @@ class ModelsTest {
                   "age", Tensor.ofStrings(new String[] {"x"}, 1),
                   "size", Tensor.ofStrings(new String[] {"XXL"}, 1),
                   "colour", Tensor.of(new double[1], 1)));
-      assertEquals(3, problems.size(), problems.toString());
+      assertEquals(4, problems.size(), problems.toString());
       assertTrue(problems.stream().anyMatch(p -> p.contains("XXL")));
       assertTrue(problems.stream().anyMatch(p -> p.contains("income")));
       assertTrue(problems.stream().anyMatch(p -> p.contains("colour")));

@@ -47,8 +47,16 @@ final class GrpcSession implements AsyncSession {
 
   private static void sameNames(Signature given, Signature told) {
     List<String> problems = new ArrayList<>();
-    given.inputs().stream().filter(s -> told.input(s.name()).isEmpty()).forEach(s -> problems.add("the server has no input '" + s.name() + "'"));
-    given.outputs().stream().filter(s -> told.output(s.name()).isEmpty()).forEach(s -> problems.add("the server has no output '" + s.name() + "'"));
+    for (TensorSpec s : given.inputs()) {
+      if (told.input(s.name()).isEmpty()) {
+        problems.add("the server has no input '" + s.name() + "'");
+      }
+    }
+    for (TensorSpec s : given.outputs()) {
+      if (told.output(s.name()).isEmpty()) {
+        problems.add("the server has no output '" + s.name() + "'");
+      }
+    }
     if (!problems.isEmpty()) {
       throw MlbridgeException.of(Kind.SIGNATURE, problems);
     }

@@ -56,9 +56,11 @@ final class Gaps {
   }
 
   private static double number(Tensor t, int i) {
-    long value = t.dtype() == DType.UINT64 ? t.bytes().getLong(8 * i) : t.dtype() == DType.INT64 ? t.longs().get(i) : (long) t.number(i);
-    if (value > EXACT || value < -EXACT) {
-      throw MlbridgeException.of(MlbridgeException.Kind.INPUT, value + " beside missing elements is not exact as FP64");
+    long value = t.dtype().size() == 8 ? t.bytes().getLong(8 * i) : (long) t.number(i);
+    boolean huge = t.dtype() == DType.UINT64 && value < 0;
+    if (huge || value > EXACT || value < -EXACT) {
+      String text = huge ? Long.toUnsignedString(value) : Long.toString(value);
+      throw MlbridgeException.of(MlbridgeException.Kind.INPUT, text + " beside missing elements is not exact as FP64");
     }
     return value;
   }

@@ -66,7 +66,8 @@ final class Methods {
     unary("ModelMetadata", ModelMetadataRequest.parser(), ModelMetadataResponse.getDefaultInstance(), service::modelMetadata);
     unary("ModelInfer", ModelInferRequest.parser(), ModelInferResponse.getDefaultInstance(), r -> service.infer(r, new RpcCaller()));
     unary("Describe", DescribeRequest.parser(), DescribeResponse.getDefaultInstance(), service::describe);
-    bound.put("ModelStreamInfer", new Bound<>(ModelStreamInferResponse.getDefaultInstance(), ServerCalls.asyncBidiStreamingCall(this::stream)));
+    ModelStreamInferResponse streamed = ModelStreamInferResponse.getDefaultInstance();
+    bound.put("ModelStreamInfer", new Bound<>(streamed, ServerCalls.asyncBidiStreamingCall(this::stream)));
   }
 
   private static ServerLiveResponse live() {
@@ -131,7 +132,7 @@ final class Methods {
                 out.onError(e.reply.exception());
                 return;
               } catch (RuntimeException | Error e) { // a client must never see what gRPC makes of a mistake of ours
-                out.onError(Reply.inside(e, "").exception());
+                out.onError(Reply.inside(e, "a call").exception());
                 return;
               }
               out.onNext(message);
@@ -188,7 +189,7 @@ final class Methods {
         } catch (Refused e) {
           answer.setErrorMessage(e.reply.text()).setInferResponse(ModelInferResponse.newBuilder().setId(id));
         } catch (RuntimeException e) {
-          answer.setErrorMessage(Reply.inside(e, "").text()).setInferResponse(ModelInferResponse.newBuilder().setId(id));
+          answer.setErrorMessage(Reply.inside(e, "a call").text()).setInferResponse(ModelInferResponse.newBuilder().setId(id));
         }
         out.onNext(answer.build());
       }

@@ -48,11 +48,13 @@ record Reply(StatusCode code, String text, String error, Optional<String> correl
   /** As {@link #refusal(MlbridgeException)}, of a full queue: the client should wait so long. */
   static Reply refusal(MlbridgeException e, long pushbackMs) {
     Reply plain = refusal(e);
-    return e.kind() == Kind.OVERLOADED ? new Reply(plain.code, plain.text, plain.error, plain.correlation, OptionalLong.of(pushbackMs)) : plain;
+    return e.kind() != Kind.OVERLOADED
+        ? plain
+        : new Reply(plain.code, plain.text, plain.error, plain.correlation, OptionalLong.of(pushbackMs));
   }
 
-  /** Replies to a failure while a model ran: by place, whatever it threw. The cause goes to the log. */
-  static Reply inside(Throwable e, String model) {
+  /** Replies to a failure while a model ran: by place, whatever it threw. The cause goes to the log under the model's name. */
+  static Reply inside(Throwable e, String where) {
     Kind kind = e instanceof MlbridgeException own && INSIDE.containsKey(own.kind()) ? own.kind() : Kind.INFERENCE;
     String text = INSIDE.getOrDefault(kind, "the model failed");
     if (kind == Kind.TIMEOUT || kind == Kind.CANCELLED || kind == Kind.OVERLOADED) {
@@ -61,7 +63,7 @@ record Reply(StatusCode code, String text, String error, Optional<String> correl
     byte[] octets = new byte[8];
     RANDOM.nextBytes(octets);
     String correlation = HexFormat.of().formatHex(octets);
-    LOG.log(System.Logger.Level.ERROR, "model " + model + " failed, correlation id " + correlation, e);
+    LOG.log(System.Logger.Level.ERROR, where + " failed, correlation id " + correlation, e);
     return new Reply(
         kind.code(), text + " (correlation id " + correlation + ")", kind.className(), Optional.of(correlation), OptionalLong.empty());
   }

@@ -44,7 +44,7 @@ final class Served {
     } catch (ThreadDeath e) {
       throw e;
     } catch (Throwable e) { // errors too: a model's stack overflow is its own request's
-      throw new Refused(Reply.inside(cause(e, call), name + "@" + version));
+      throw new Refused(Reply.inside(cause(e, call), "model " + name + "@" + version));
     } finally {
       forget.run();
       interruption.end();

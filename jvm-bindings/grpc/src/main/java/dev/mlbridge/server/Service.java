@@ -68,11 +68,13 @@ final class Service {
     }
   }
 
-  private static ModelInferResponse encoded(Served served, Map<String, Tensor> results, String id, Codec.Decoded how) throws Refused {
+  private static ModelInferResponse encoded(Served served, Map<String, Tensor> results, String id, Codec.Decoded how)
+      throws Refused {
     try {
       return served.codec.encode(results, id, how);
-    } catch (RuntimeException e) {
-      throw new Refused(Reply.inside(MlbridgeException.of(Kind.INFERENCE, String.valueOf(e.getMessage())).withCause(e), served.name));
+    } catch (RuntimeException e) { // the model answered what has no form on the wire: its failure, not the caller's
+      MlbridgeException failed = MlbridgeException.of(Kind.INFERENCE, String.valueOf(e.getMessage())).withCause(e);
+      throw new Refused(Reply.inside(failed, "model " + served.name + "@" + served.version));
     }
   }
 

@@ -132,10 +132,11 @@ public final class Wire {
 
   private static List<ByteString> split(ByteString raw, int count, String where) {
     if ((long) count * LENGTH > raw.size()) { // before anything is built: a short message cannot claim many elements
-      throw input(where + ": " + raw.size() + " bytes cannot hold " + count + " BYTES elements; each takes 4 bytes and its content");
+      throw input(
+          where + ": " + raw.size() + " bytes cannot hold " + count + " BYTES elements; each takes 4 bytes and its content");
     }
     List<ByteString> out = new ArrayList<>(count);
-    ByteBuffer in = raw.asReadOnlyByteBuffer().order(ByteOrder.LITTLE_ENDIAN);
+    ByteBuffer in = raw.asReadOnlyByteBuffer().slice().order(ByteOrder.LITTLE_ENDIAN);
     while (in.hasRemaining() && out.size() <= count) {
       if (in.remaining() < LENGTH) {
         throw input(where + ": the length of element " + out.size() + " is cut short");

@@ -21,7 +21,10 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 class PlaceTest {
   @ParameterizedTest
-  @ValueSource(strings = {"", "host/model", "host:1", "host:1/", "host:99999/m", "user:pw@host:1/m", "host:1/m?token=x", "host:1/m@x", "host:1/a/b"})
+  @ValueSource(
+      strings = {
+        "", "host/model", "host:1", "host:1/", "host:99999/m", "user:pw@host:1/m", "host:1/m?token=x", "host:1/m@x", "host:1/a/b"
+      })
   void anAddressThatIsNoneIsRefused(String text) {
     assertEquals(Kind.INPUT, assertThrows(MlbridgeException.class, () -> Models.load("grpc://" + text)).kind());
   }

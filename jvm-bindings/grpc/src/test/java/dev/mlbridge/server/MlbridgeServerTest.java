@@ -185,7 +185,8 @@ class MlbridgeServerTest {
     CompletableFuture<Boolean> stopped = CompletableFuture.supplyAsync(() -> server.stop(Duration.ofSeconds(30)));
     Kind kind = Kind.OVERLOADED;
     while (kind != Kind.UNAVAILABLE) { // until the stop has begun, the queue takes or refuses it
-      kind = assertThrows(MlbridgeException.class, () -> model.predict(ROW, Call.of(List.of(), Optional.of(Duration.ofMillis(100))))).kind();
+      Call brief = Call.of(List.of(), Optional.of(Duration.ofMillis(100)));
+      kind = assertThrows(MlbridgeException.class, () -> model.predict(ROW, brief)).kind();
     }
     session.release();
     assertArrayEquals(new double[] {2, 4, 6}, accepted.join().get("y").toDoubles());
@@ -238,7 +239,8 @@ class MlbridgeServerTest {
 
   @Test
   void aTokenIsAskedFor() {
-    try (MlbridgeServer guarded = MlbridgeServer.builder().model("double", new Switchable(1)).address("127.0.0.1:0").token("correct-horse").start()) {
+    MlbridgeServer.Builder builder = MlbridgeServer.builder().model("double", new Switchable(1)).address("127.0.0.1:0");
+    try (MlbridgeServer guarded = builder.token("correct-horse").start()) {
       String address = "grpc://" + guarded.address() + "/double";
       for (Map<String, String> wrong : List.of(Map.<String, String>of(), Map.of("token", "wrong-horse"))) {
         MlbridgeException e = fails(Kind.ACCESS, () -> Models.load(address, Trust.DATA, wrong));
@@ -252,7 +254,8 @@ class MlbridgeServerTest {
 
   @Test
   void widerAddressesNeedProtectionOrTheWord() {
-    MlbridgeException e = fails(Kind.INPUT, () -> MlbridgeServer.builder().model("double", session).address("0.0.0.0:0").token("correct-horse").start());
+    MlbridgeServer.Builder wide = MlbridgeServer.builder().model("double", session).address("0.0.0.0:0");
+    MlbridgeException e = fails(Kind.INPUT, () -> wide.token("correct-horse").start());
     assertTrue(e.getMessage().contains("TLS"), e.getMessage());
     MlbridgeServer.builder().model("double", session).address("0.0.0.0:0").insecure().start().close();
   }

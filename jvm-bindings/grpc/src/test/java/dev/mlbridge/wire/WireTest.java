@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.ByteString;
+import com.google.protobuf.UnsafeByteOperations;
 import dev.mlbridge.DType;
 import dev.mlbridge.MlbridgeException;
 import dev.mlbridge.StatusCode;
@@ -48,6 +49,17 @@ class WireTest {
   void rawTensorsComeBackBitByBit(DType dtype) {
     Tensor t = random(dtype);
     assertEquals(t, Wire.raw(Wire.pack(t), dtype.oip(), SIX, "x"));
+  }
+
+  /** As they come from a message: a part of a larger buffer. */
+  @ParameterizedTest
+  @EnumSource(value = DType.class, mode = EnumSource.Mode.EXCLUDE, names = "BFLOAT16")
+  void rawTensorsInsideAMessageComeBackBitByBit(DType dtype) {
+    Tensor t = random(dtype);
+    ByteString packed = Wire.pack(t);
+    byte[] message = ByteString.copyFromUtf8("before").concat(packed).concat(ByteString.copyFromUtf8("after")).toByteArray();
+    ByteString part = UnsafeByteOperations.unsafeWrap(message, 6, packed.size());
+    assertEquals(t, Wire.raw(part, dtype.oip(), SIX, "x"));
   }
 
   @ParameterizedTest
