@@ -155,7 +155,7 @@ CASES = [
     case("after", "the server works after all that", "float64", [numbers("float64", [1.0, 2.0], [1, 2])]),
     case("large-metadata", "a token of 4,096 characters", "float64", [numbers("float64", [1.0, 2.0], [1, 2])], server="large-token"),
     case("tls", "over TLS, the server's certificate checked", "float64", [numbers("float64", [1.0, 2.0], [1, 2])], server="tls"),
-    case("bad-token", "a wrong token", "float64", [numbers("float64", [1.0, 2.0], [1, 2])], server="token", token="wrong",
+    case("bad-token", "a wrong token", "float64", [numbers("float64", [1.0, 2.0], [1, 2])], server="token", token="a-wrong-token",
          error=refused("UNAUTHENTICATED", "AccessError")),
     case("drain", "a call in flight when the server is asked to stop is answered", "slow", [numbers("float64", [1.5], [1])], server="drained"),
 ]  # fmt: skip
