@@ -19,7 +19,9 @@ from .values import Numeric, categorical_field, numeric_field, refuse
 
 __all__ = ["Train"]
 
-_METHODS = frozenset(["lm", "glm", "rpart", "rf", "ranger", "gbm", "glmnet", "nnet", "multinom", "lda", "qda"])
+_METHODS = frozenset(
+    ["lm", "glm", "rpart", "rpart1SE", "rpart2", "rf", "ranger", "gbm", "glmnet", "nnet", "multinom", "lda", "qda", "polr", "lmStepAIC", "glmStepAIC"]
+)
 
 
 class Train(Family):

@@ -38,6 +38,9 @@ class RandomForest(Family):
         if len(names) != len(self.ncat):
             raise refuse("a randomForest whose columns have no names")
         formula = "randomForest.formula" in model.classes
+        # ordered factors have no levels in the file, and are compared as numbers
+        missed = {n: v for n, v in self.known.items() if n in names and n not in found and set(v) != {"FALSE", "TRUE"}}
+        found.update({n: v for n, v in missed.items() if self.ncat[names.index(n)] == 1})
         frame = ModelFrame(model["terms"], found, call=model.get("call")) if formula else None
         if frame is not None and "character" in frame.classes:
             raise refuse("a character column: randomForest codes it by what occurs in the batch")
