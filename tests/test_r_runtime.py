@@ -229,6 +229,14 @@ class TestRoutes:
         with mb.load(tmp_path / "m.mlb", trust="code") as again:
             assert again.predict({"bmi": 30.0}) == want
 
+    @pytest.mark.parametrize("via", ["native", "auto"])
+    def test_a_saved_model_keeps_how_predict_is_asked(self, home, rows, tmp_path, via):
+        with mb.load(f"r:{home / 'glm.rds'}", trust="code", options={"r": {"type": "link"}}) as model:
+            want = model.predict(rows)["prediction"]
+            model.save(tmp_path / "m.mlb", native=True)
+        with mb.load(tmp_path / "m.mlb", trust="code", via=via) as again:
+            np.testing.assert_allclose(again.predict(rows)["prediction"], want, rtol=0 if via == "native" else 1e-9)
+
 
 class TestFaults:
     pytestmark = NEEDS_R

@@ -20,15 +20,20 @@ guard_quit <- function() {
     text(refusal$code))
 }
 
-.host_code <- function(v) if (is.double(v)) 13L else if (is.integer(v)) 4L else if (is.character(v)) 14L else 1L
-
+# The outputs as plain vectors, and what each is in the words of a frame.
 .for_host <- function(out) {
   names <- names(out)
+  codes <- integer(length(out))
   for (i in seq_along(out)) {
-    v <- frame_value(names[i], out[[i]])
-    out[[i]] <- if (is.character(v)) enc2utf8(v) else v
+    v <- out[[i]]
+    if (is.double(v)) codes[i] <- 13L
+    else {
+      v <- frame_value(names[i], v)
+      codes[i] <- if (is.double(v)) 13L else if (is.integer(v)) 4L else if (is.logical(v)) 1L else 14L
+      out[[i]] <- if (is.character(v)) enc2utf8(v) else v
+    }
   }
-  list(vapply(out, .host_code, 0L), out)
+  list(codes, out)
 }
 
 # What a model changes that belongs to the whole process is put back: the working directory and the locale.

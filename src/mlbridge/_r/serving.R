@@ -113,32 +113,36 @@ run_model <- function(held, feeds, wanted = NULL) {
 
 .refusal <- function(...) structure(list(...), class = "mlbridge_refusal")
 
-# Evaluates with warnings and messages logged; an error comes back as a refusal with R's classes, call and trace.
+.refusal_of <- function(e, trace) {
+  if (inherits(e, "mlbridge_gone")) return(NULL)
+  if (inherits(e, "mlbridge_failure")) return(.refusal(class = e$class, message = conditionMessage(e), hint = e$hint, code = e$code))
+  call <- if (!is.null(conditionCall(e))) paste0(" (in ", deparse(conditionCall(e), nlines = 1L)[1], ")") else ""
+  .refusal(class = "InferenceError", message = paste0(conditionMessage(e), call), condition = class(e), trace = paste(trace, collapse = "\n"))
+}
+
+.log_warning <- function(w) {
+  .log("<4>", conditionMessage(w))
+  tryInvokeRestart("muffleWarning")
+}
+
+.log_message <- function(m) {
+  .log("<6>", conditionMessage(m))
+  tryInvokeRestart("muffleMessage")
+}
+
+# Evaluates with warnings and messages logged; an error comes back as a refusal with R's classes, call and trace, the end
+# of the connection as NULL.
 guarded <- function(work) {
   trace <- character()
   tryCatch(
-    withCallingHandlers(
-      work(),
-      warning = function(w) {
-        .log("<4>", conditionMessage(w))
-        tryInvokeRestart("muffleWarning")
-      },
-      message = function(m) {
-        .log("<6>", conditionMessage(m))
-        tryInvokeRestart("muffleMessage")
-      },
+    withCallingHandlers(work(), warning = .log_warning, message = .log_message,
       error = function(e) {
         calls <- utils::head(sys.calls(), -2L)  # without this handler
         trace <<- tryCatch(.trace(calls), error = function(e) character())
       }
     ),
     interrupt = function(e) .refusal(class = "CancelledError", message = "the call was interrupted"),
-    mlbridge_gone = function(e) NULL,
-    mlbridge_failure = function(e) .refusal(class = e$class, message = conditionMessage(e), hint = e$hint, code = e$code),
-    error = function(e) {
-      call <- if (!is.null(conditionCall(e))) paste0(" (in ", deparse(conditionCall(e), nlines = 1L)[1], ")") else ""
-      .refusal(class = "InferenceError", message = paste0(conditionMessage(e), call), condition = class(e), trace = paste(trace, collapse = "\n"))
-    }
+    error = function(e) .refusal_of(e, trace)
   )
 }
 

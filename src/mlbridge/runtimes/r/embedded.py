@@ -27,7 +27,7 @@ from ...errors import BridgeError, ClosedError, MissingDependencyError, Unavaila
 from ...interfaces import Deadline
 from ...workers.log import LineLog
 
-__all__ = ["EmbeddedR", "embedded_r"]
+__all__ = ["EmbeddedR", "embedded_r", "misfit"]
 
 _PARTS = Path(__file__).parent.parent.parent / "_r"
 _FILES = ("frames.R", "answers.R", "frame_of.R", "infer.R", "serving.R", "embedded.R")
@@ -275,25 +275,32 @@ def _rinterface() -> tuple[Any, Any, Any, Any]:
         from rpy2.rinterface_lib import callbacks, embedded, openrlib
     except Exception as exc:  # it fails in a class of its own for each reason: no R, another R, no compiler
         raise MissingDependencyError(_why_not(exc), hint=_PIN, runtime="r") from exc
-    if misfit := _misfit():
-        raise MissingDependencyError(misfit, hint=_PIN, runtime="r")
+    if said := _installed_misfit():
+        raise MissingDependencyError(said, hint=_PIN, runtime="r")
     return openrlib.rlib, openrlib.ffi, embedded, callbacks
 
 
 def _why_not(exc: Exception) -> str:
     try:
-        version = importlib.metadata.version("rpy2-rinterface")
+        return _installed_misfit() or f"rpy2-rinterface {importlib.metadata.version('rpy2-rinterface')} cannot be imported: {exc}"
     except importlib.metadata.PackageNotFoundError:
         return "r+inproc: needs rpy2, which is not installed"
-    return _misfit() or f"rpy2-rinterface {version} cannot be imported: {exc}"
 
 
-def _misfit() -> str | None:
-    """Say so where the installed rpy2 wants a newer R than the one that is there."""
-    version = importlib.metadata.version("rpy2-rinterface")
-    r = _r_version()
-    if r is not None and _numbers(version) >= (3, 6, 6) and _numbers(r) < (4, 5):
-        return f"rpy2-rinterface {version} needs R >= 4.5, and this is R {r}"
+def _installed_misfit() -> str | None:
+    return misfit(importlib.metadata.version("rpy2-rinterface"), _r_version())
+
+
+def misfit(rpy2: str, r: str | None) -> str | None:
+    """Say so where a version of rpy2-rinterface wants a newer R than that version of R.
+
+    Examples
+    --------
+    >>> misfit("3.6.6", "4.2.2")
+    'rpy2-rinterface 3.6.6 needs R >= 4.5, and this is R 4.2.2'
+    """
+    if r is not None and _numbers(rpy2) >= (3, 6, 6) and _numbers(r) < (4, 5):
+        return f"rpy2-rinterface {rpy2} needs R >= 4.5, and this is R {r}"
     return None
 
 
