@@ -69,6 +69,9 @@ class Model:
         The verification, where one was made.
     samples : tuple of two dicts, or None
         Golden inputs and outputs, as `run` speaks them.
+    run_checked : callable
+        ``run_checked(feeds, outputs=None, deadline=None)``: `Session.run` within `max_concurrency`, for servers and
+        pipelines, whose feeds satisfy the signature already.
 
     Examples
     --------
@@ -104,7 +107,7 @@ class Model:
         self._chunk = chunk_rows(self.signature)
         limit = session.max_concurrency
         self._slots = None if limit >= UNBOUNDED else threading.BoundedSemaphore(limit)
-        self._run = session.run if self._slots is None else self._run_in_slot
+        self.run_checked = session.run if self._slots is None else self._run_in_slot
         self._closed = False
         _LIVE.add(self)
 
@@ -141,7 +144,7 @@ class Model:
             feeds = exact(x)
             if feeds is not None:
                 try:
-                    results = self._run(feeds)
+                    results = self.run_checked(feeds)
                 except MlbridgeError:
                     raise
                 except Exception as exc:
@@ -238,8 +241,8 @@ class Model:
             deadline.check()
         try:
             if self._chunk and next(iter(feeds.values())).shape[0] > self._chunk:
-                return run_in_chunks(lambda part: self._run(part, outputs=names, deadline=deadline), feeds, self._chunk, self.name)
-            return self._run(feeds, outputs=names, deadline=deadline)
+                return run_in_chunks(lambda part: self.run_checked(part, outputs=names, deadline=deadline), feeds, self._chunk, self.name)
+            return self.run_checked(feeds, outputs=names, deadline=deadline)
         except MlbridgeError:
             raise
         except Exception as exc:
@@ -495,7 +498,7 @@ class _Forked:
 def _after_fork() -> None:
     for model in list(_LIVE):
         model._session = _Forked(model.signature)
-        model._slots, model._run = None, model._session.run
+        model._slots, model.run_checked = None, model._session.run
 
 
 if hasattr(os, "register_at_fork"):

@@ -91,7 +91,7 @@ class PipelineSession:
     ) -> dict[str, Array]:
         """Run the stages that the asked outputs need."""
         if self._direct is not None and not self._closed:
-            return self._direct._run(feeds, outputs=outputs, deadline=deadline)
+            return self._direct.run_checked(feeds, outputs=outputs, deadline=deadline)
         return self.traced(feeds, outputs, deadline, None)
 
     def traced(
@@ -261,7 +261,7 @@ def _ask(step: _Step, arrays: dict[tuple, Array], deadline: Deadline | None) -> 
         for convert in steps:
             value = convert(value)
         given[name] = value
-    results = model._run(given, outputs=asked, deadline=deadline)
+    results = model.run_checked(given, outputs=asked, deadline=deadline)
     if foreign:
         _check_shapes(model, results, given)
     for name, value in results.items():

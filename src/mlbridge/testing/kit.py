@@ -270,7 +270,7 @@ class ModelKit:
 
         model._session.run = counted  # type: ignore[method-assign]
         if model._session.max_concurrency >= UNBOUNDED:
-            model._run = counted
+            model.run_checked = counted
 
         def ask():
             try:
