@@ -21,6 +21,8 @@
     client_certificate = "", server_name = "", timeout_s = 60, connect_timeout_s = 10, max_message_mib = 16)
   odd <- setdiff(names(given), names(known))
   mlb_stop_if_any(if (length(odd)) paste0("there is no option ", sQuote(odd, FALSE), " of grpc"), paste("there are", paste(names(known), collapse = ", ")))
+  odd <- names(given)[!mapply(function(value, usual) typeof(value) == typeof(usual) || (is.numeric(value) && is.numeric(usual)), given, known[names(given)])]
+  mlb_stop_if_any(if (length(odd)) paste0("the option ", sQuote(odd, FALSE), " of grpc is not ", ifelse(vapply(known[odd], is.numeric, NA), "a number", "a text")))
   utils::modifyList(known, given)
 }
 

@@ -44,7 +44,7 @@
 .request_feeds <- function(held, request) {
   names <- names(request$values)
   problems <- character()
-  feeds <- given <- list()
+  feeds <- given <- stats::setNames(list(), character())
   twice <- names[duplicated(names)]
   if (length(twice)) problems <- paste0("input ", .quoted(unique(twice)), ": is sent twice")
   for (i in seq_along(names)) {

@@ -105,8 +105,8 @@ mlb_serve <- function(models, address = "127.0.0.1:8001", token = NULL, tls = NU
   if (is.null(host)) mlb_stop("UnavailableError", paste("cannot listen on", settings$address), "is another server using the port?")
   on.exit(.Call(C_mlb_close, host))
   at <- paste0(sub(":[0-9]+$", ":", settings$address), .Call(C_mlb_port, host))
-  if (is.null(ready)) message("serving ", paste(unique(vapply(hosted, `[[`, "", "name")), collapse = ", "), " on ", at) else ready(at)
   suspendInterrupts({
+    if (is.null(ready)) message("serving ", paste(unique(vapply(hosted, `[[`, "", "name")), collapse = ", "), " on ", at) else ready(at)
     repeat {
       got <- allowInterrupts(.Call(C_mlb_take, host, 1000L))
       if (identical(got, "nothing")) {

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -140,8 +141,8 @@ class Host {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
 #ifdef MLB_REFLECTION
-    // reflection has no place for a token: with one it stays off
-    if (settings.bearer.empty()) builder.SetOption(std::make_unique<Reflection>());
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();  // of this process, once; without the call the linker drops the library
+    if (!settings.bearer.empty()) builder.SetOption(std::make_unique<NoReflection>());
 #endif
     server_ = builder.BuildAndStart();
     if (server_) serving(true);
@@ -317,10 +318,12 @@ class Host {
 
  private:
 #ifdef MLB_REFLECTION
-  struct Reflection final : grpc::ServerBuilderOption {
+  // The library adds reflection to every server of the process, and has no place for a token: with one it is off.
+  struct NoReflection final : grpc::ServerBuilderOption {
     void UpdateArguments(grpc::ChannelArguments*) override {}
     void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-      plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+      const auto reflects = [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; };
+      plugins->erase(std::remove_if(plugins->begin(), plugins->end(), reflects), plugins->end());
     }
   };
 #endif

@@ -96,8 +96,7 @@ def assert_same_bits(got, want):
 def test_every_datatype_comes_back_bit_by_bit(host, dtype, rows):
     with mb.load(host.uri(dtype)) as model:
         x = numbers(dtype, rows)
-        if rows or dtype not in ("int64", "uint64"):
-            assert_same_bits(model.run({dtype: x})[dtype], x)
+        assert_same_bits(model.run({dtype: x})[dtype], x)
 
 
 def test_all_datatypes_in_one_request(host):
@@ -191,17 +190,17 @@ def test_a_block_of_levels_and_a_block_of_codes_mean_the_same(channel):
 
 
 def r_answers(expression):
-    """Ask R itself: the fitted models of interop/server.R, without a server."""
+    """Ask R itself: the fitted models of interop/server.R, without a server; a missing label is None."""
     script = r_host.BINDINGS / "interop" / "server.R"
     code = f'lines <- readLines("{script}"); eval(parse(text = lines[seq_len(grep("^slow", lines)[1] - 1)])); cat(format({expression}, digits = 17))'
-    return r_host.run(code).split()
+    return [None if v == "NA" else v for v in r_host.run(code).split()]
 
 
 def test_fitted_models_answer_as_they_do_in_r(host):
     rows = {"age": [20.0, 35.5, np.nan, 80.0], "calls": [0.0, 3.0, 9.0, 1.0], "plan": ["basic", "größer", "plus", None], "member": [True, False, True, None]}
     frame = 'data.frame(age = c(20, 35.5, NA, 80), calls = c(0, 3, 9, 1), plan = factor(c("basic", "gr\\u00f6\\u00dfer", "plus", NA)), member = c(TRUE, FALSE, TRUE, NA))'
     with mb.load(host.uri("churn")) as churn, mb.load(host.uri("churn@1")) as first, mb.load(host.uri("tree")) as tree:
-        want = [float(v) for v in r_answers(f'predict(churn, {frame}, type = "response")')]
+        want = [np.nan if v is None else float(v) for v in r_answers(f'predict(churn, {frame}, type = "response")')]
         for model in (churn, first):
             np.testing.assert_array_equal(model.predict(rows)["prediction"], want)
         answer = tree.predict({k: v for k, v in rows.items() if k != "member"})
@@ -363,7 +362,7 @@ def test_failures_inside_are_internal_and_tell_nothing(host, channel):
         assert any(identity in line and log in line for line in host.log), host.log[-5:]
     for value in (4.0, 5.0):
         assert infer(channel, request_of("bad", x=("FP64", [value]))).raw_output_contents == [np.float64(value).tobytes()]
-    assert any("careful" in line for line in host.log)
+    assert host.logged("careful")
 
 
 # ---------------------------------------------------------------- deadlines, cancelling, the queue
@@ -496,7 +495,6 @@ def test_killing_the_host_under_load_gives_typed_errors_and_a_quick_return(kills
             host.stop(signal.SIGKILL)
     assert seen["right"] > kills
     assert set(seen) <= {"right", "BridgeError", "BridgeTimeoutError", "UnavailableError", "WorkerDiedError"}
-    assert max(waits) < 5 + 5  # a call's own deadline and one more try; docs give the measured figure
     print(f"{kills} kills: {dict(seen)}, back after {np.median(waits):.2f} s, at most {max(waits):.2f} s")
 
 
@@ -507,10 +505,222 @@ def test_workers_share_the_port_and_are_replaced():
         with mb.load(host.uri("float64")) as model:
             assert model.run({"float64": [[1.0]]})["float64"].tolist() == [[1.0]]
         r_host.os.kill(tree[0], signal.SIGKILL)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not any("starting another" in line for line in host.log):
-            time.sleep(0.05)
-        assert any("ended by signal 9" in line for line in host.log)
+        assert host.logged("ended by signal 9", "starting another")
         with mb.load(host.uri("float64")) as model:
             assert model.run({"float64": [[2.0]]})["float64"].tolist() == [[2.0]]
         assert host.stop() == 0
+
+
+# ---------------------------------------------------------------- R calls Python
+
+
+class Echo:
+    """Answers what it is asked, of every dtype."""
+
+    device = "cpu"
+    max_concurrency = 1
+
+    def __init__(self):
+        specs = [TensorSpec(n, n, ("rows", 3), missing="allow" if n.startswith(("float", "string")) else "refuse") for n in OIP]
+        self.signature = Signature(specs, specs)
+
+    def run(self, feeds, /, *, outputs=None, deadline=None):
+        return {n: feeds[n].copy() for n in outputs or feeds}
+
+    def close(self):
+        """Own nothing."""
+
+
+@pytest.fixture(scope="module")
+def python_server():
+    from mlbridge.model import Model
+
+    columns = [Column("plan", categories=PLANS), Column("grade", categories=GRADES), Column("member", categories=(False, True))]
+    inputs = [
+        TensorSpec("features", "float64", ("rows", 1), (Column("age"),), missing="allow"),
+        TensorSpec("categorical", "int32", ("rows", 3), columns, missing="allow"),
+        TensorSpec("text", "string", ("rows", 1), (Column("note"),), missing="allow"),
+    ]
+    labels = [TensorSpec(f"{c.name}_label", "int32", ("rows",), (c,), missing="allow") for c in columns]
+
+    class Table(Echo):
+        def __init__(self):
+            self.signature = Signature(inputs, [inputs[0], inputs[2], *labels])
+
+        def run(self, feeds, /, *, outputs=None, deadline=None):
+            codes = feeds["categorical"]
+            answer = {"features": feeds["features"], "text": feeds["text"]} | {s.name: codes[:, i].copy() for i, s in enumerate(labels)}
+            return {n: answer[n] for n in outputs or answer}
+
+    with mb.serve({"echo": Model(Echo(), name="echo"), "table": Model(Table(), name="table")}, grpc="127.0.0.1:0", max_message_mib=1) as server:
+        yield server.addresses["grpc"]
+
+
+def test_r_sends_and_reads_every_dtype_bit_by_bit(host, python_server):
+    """R asks Python's server and R's own through one connection each: what it sends is what it gets, to R's last bit."""
+    code = r"""
+      target <- commandArgs(TRUE)[1]
+      na <- c(NA_real_, NaN, Inf, -Inf, -0.0, 5e-324, 1.7976931348623157e308, pi, 1/3)
+      whole <- function(...) matrix(c(...), ncol = 3L)
+      feeds <- list(bool = whole(TRUE, FALSE, TRUE), int8 = whole(-128L, 0L, 127L), int16 = whole(-32768L, 0L, 32767L),
+        int32 = whole(-2147483648, 0, 2147483647), int64 = whole("-9223372036854775808", "0", "9223372036854775807"), uint8 = whole(0L, 1L, 255L),
+        uint16 = whole(0L, 1L, 65535L), uint32 = whole(0, 1, 4294967295), uint64 = whole("18446744073709551615", "0", "1"),
+        float16 = whole(65504, -0.0, 2^-24), float32 = whole(1.5, NaN, -Inf), float64 = whole(NA_real_, -0.0, 5e-324),
+        string = whole("", NA, "gr\u00f6\u00dfer \U0001d11e"))
+      model <- mlbridge::mlb_load(target)
+      run <- model$session$run
+      bytes <- function(x) if (is.double(x)) writeBin(as.vector(x), raw()) else x
+      check <- function(feeds) {
+        answer <- run(feeds, names(feeds), NULL)
+        for (n in names(feeds)) stopifnot(identical(bytes(answer[[n]]), bytes(feeds[[n]])), identical(dim(answer[[n]]), dim(feeds[[n]])))
+      }
+      check(feeds)
+      many <- lapply(feeds, function(x) x[rep(1L, 5000L), , drop = FALSE])
+      many$float64[] <- rep(na, length.out = 15000L)
+      many$int64 <- matrix(as.double(sample(-2^52:2^52, 15000L, TRUE)), ncol = 3L)
+      check(many)
+      check(lapply(feeds, function(x) if (is.character(x) && x[1] != "") matrix(double(), 0L, 3L) else x[0L, , drop = FALSE]))
+      wrong <- tryCatch(run(replace(feeds, "int8", list(whole(1L, 2L, 128L))), names(feeds), NULL), mlbridge_invalid_argument = function(e) conditionMessage(e))
+      stopifnot(grepl("128", wrong))
+      cat("same")
+    """
+    for target in (f"grpc://{python_server}/echo", host.uri("echo")):
+        assert r_host.run(code, target) == "same"
+
+
+def test_data_frames_with_factors_and_missing_values(host, python_server):
+    code = r"""
+      library(mlbridge)
+      model <- mlb_load(commandArgs(TRUE)[1])
+      rows <- data.frame(age = c(30, NA, 71.25), calls = 1:3, plan = factor(c("gr\u00f6\u00dfer", NA, "")), grade = c(3L, -2L, NA), member = c(TRUE, NA, FALSE),
+        note = c("\u65e5\u672c\u8a9e", "", NA), more = 1:3, row.names = c("x", "y", "z"))
+      got <- predict(model, rows, outputs = c("plan_label", "grade_label", "member_label"))
+      stopifnot(identical(rownames(got), rownames(rows)), identical(as.character(got$plan_label), as.character(rows$plan)),
+        identical(levels(got$plan_label), c("basic", "gr\u00f6\u00dfer", "")), identical(as.integer(got$grade_label), rows$grade), identical(got$member_label, rows$member))
+      stopifnot(identical(as.vector(predict(model, rows, outputs = "text")), rows$note))
+      age <- predict(model, rows, outputs = "features")[, 1]
+      stopifnot(identical(age, rows$age), is.na(age[2]), !is.nan(age[2]))
+      none <- predict(model, rows[0, ], outputs = "plan_label")
+      stopifnot(is.factor(none), length(none) == 0L)
+      said <- tryCatch(predict(model, transform(rows, plan = "rose")), mlbridge_invalid_argument = function(e) conditionMessage(e))
+      stopifnot(grepl("rose", said))
+      cat("same")
+    """
+    for target in (f"grpc://{python_server}/table", host.uri("table")):
+        assert r_host.run(code, target) == "same"
+
+
+def test_a_foreign_server_is_asked_by_its_metadata(host):
+    """R's client without Describe: the metadata of a server that does not know mlbridge."""
+    code = r"""
+      library(mlbridge)
+      ns <- asNamespace("mlbridge")
+      place <- ns$.place_of(commandArgs(TRUE)[1])
+      connection <- .Call(ns$C_mlb_connect, place$target, "", NULL, ns$.retry)
+      told <- .Call(ns$C_mlb_metadata, connection, place$model, "", 10)
+      signature <- ns$.plain_signature(told)
+      session <- ns$.served_session(connection, place, "there", list(signature = signature, codes = FALSE, about = list()), ns$.client_options(list()))
+      rows <- matrix(c("1", NA, ""), 3L, 16L)
+      stopifnot(identical(session$run(list(string = rows), "string", NULL)$string, rows))
+      cat("same")
+    """
+    assert r_host.run(code, host.uri("string")) == "same"
+
+
+def test_conditions_tell_the_status_and_the_class(host):
+    code = r"""
+      library(mlbridge)
+      base <- commandArgs(TRUE)[1]
+      said <- function(expr) tryCatch(expr, mlbridge_error = function(e) paste(class(e)[1], e$code, e$class_name))
+      cat(said(mlb_load(paste0(base, "none"))), said(mlb_load(paste0(base, "churn@9"))), said(mlb_load("grpc://127.0.0.1:1/x")),
+        said(predict(mlb_load(paste0(base, "bad")), list(x = 1))), said(predict(mlb_load(paste0(base, "slow")), list(x = 30), timeout_s = 0.3)),
+        said(mlb_load("grpc://user:secret@host:1/m")), said(mlb_load("grpc://example.org:1/m", options = list(grpc = list(token = "x")))),
+        said(mlb_load(paste0(base, "slow"), options = list(grpc = list(tokn = "x")))),
+        said({ closed <- mlb_load(paste0(base, "slow")); close(closed); close(closed); predict(closed, list(x = 1)) }), sep = "\n")
+    """
+    assert r_host.run(code, host.uri("")).splitlines() == [
+        "mlbridge_not_found NOT_FOUND NotFoundError",
+        "mlbridge_not_found NOT_FOUND NotFoundError",
+        "mlbridge_unavailable UNAVAILABLE BridgeError",
+        "mlbridge_internal INTERNAL InferenceError",
+        "mlbridge_deadline_exceeded DEADLINE_EXCEEDED BridgeTimeoutError",
+        "mlbridge_invalid_argument INVALID_ARGUMENT InputError",
+        "mlbridge_invalid_argument INVALID_ARGUMENT InputError",
+        "mlbridge_invalid_argument INVALID_ARGUMENT InputError",
+        "mlbridge_failed_precondition FAILED_PRECONDITION ClosedError",
+    ]
+
+
+def test_an_interrupt_ends_a_waiting_call(host):
+    code = """
+      model <- mlbridge::mlb_load(commandArgs(TRUE)[1])
+      cat("waiting\\n")
+      flush(stdout())
+      cat(tryCatch({ predict(model, list(x = 60)); "answered" }, interrupt = function(e) "interrupted"))
+      invisible(predict(model, list(x = 0)))
+      cat(" and well")
+    """
+    waiting = r_host.subprocess.Popen(
+        ["Rscript", "-e", code, host.uri("slow")], env=r_host.environment(), stdout=r_host.subprocess.PIPE, stderr=r_host.subprocess.PIPE, text=True
+    )
+    assert waiting.stdout.readline() == "waiting\n"
+    time.sleep(0.5)
+    waiting.send_signal(signal.SIGINT)
+    out, err = waiting.communicate(timeout=60)
+    assert out == "interrupted and well", err
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    if r_host.shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+
+    def openssl(*arguments):
+        r_host.subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
+        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
+    return {p.name: str(p) for p in folder.iterdir()}
+
+
+def test_tls_with_a_token_and_with_client_certificates(certificates):
+    code = """
+      arguments <- commandArgs(TRUE)
+      options <- as.list(stats::setNames(arguments[c(FALSE, TRUE)], arguments[c(TRUE, FALSE)]))
+      said <- tryCatch(predict(mlbridge::mlb_load(options$uri, options = list(grpc = options[-1])), list(x = 0.25))$x, mlbridge_error = function(e) e$code)
+      cat(said)
+    """
+    keys = ["--key", certificates["server.key"], "--certificate", certificates["server.pem"], "--host", "0.0.0.0"]
+    roots = ["root_certificates", certificates["ca.pem"]]
+    mine = ["client_key", certificates["client.key"], "client_certificate", certificates["client.pem"]]
+    cases = {
+        ("--token", "correct-horse"): (["token", "correct-horse"], ["token", "wrong-horse"], "UNAUTHENTICATED"),
+        ("--authority", certificates["ca.pem"]): (mine, [], "UNAVAILABLE"),
+    }
+    for protection, (right, wrong, code_of_wrong) in cases.items():
+        with Host(*keys, *protection) as secure:
+            uri = f"grpcs://localhost:{secure.address.rpartition(':')[2]}/slow"
+            assert r_host.run(code, "uri", uri, *roots, *right) == "0.25"
+            assert r_host.run(code, "uri", uri, *roots, *wrong) == code_of_wrong
+            pairs = [*roots, *right]
+            with mb.load(uri, options={"grpc": dict(zip(pairs[::2], pairs[1::2]))}) as model:
+                assert model.run({"x": [0.5]})["x"].tolist() == [0.5]
+
+
+def test_an_address_that_others_reach_needs_protection():
+    code = """
+      model <- mlbridge::mlb_wrap(lm(dist ~ speed, cars))
+      said <- function(...) tryCatch(mlbridge::mlb_serve(list(m = model), ...), mlbridge_error = function(e) cat(e$code, ""))
+      said("0.0.0.0:0"); said("0.0.0.0:0", token = "long-enough"); said("127.0.0.1:0", token = "short"); said("nowhere"); said("127.0.0.1:70000")
+    """
+    assert r_host.run(code).split() == ["INVALID_ARGUMENT"] * 5
+
+
+def test_a_taken_port_is_refused(host):
+    code = 'tryCatch(mlbridge::mlb_serve(list(m = lm(dist ~ speed, cars)), commandArgs(TRUE)[1]), mlbridge_error = function(e) cat(e$code))'
+    assert r_host.run(code, host.address) == "UNAVAILABLE"
