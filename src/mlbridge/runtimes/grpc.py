@@ -179,6 +179,8 @@ class GrpcRuntime:
             ("grpc.enable_retries", 1),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),  # a host that comes back is found within a second or so, not two minutes
         ]
         if way == "tls":
             if server_name is not None:
