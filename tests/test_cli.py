@@ -113,8 +113,23 @@ def test_doctor_names_what_is_there_and_how_to_get_the_rest():
     assert all(f["install"] for f in found if not f["found"])
 
 
-def test_bench_prints_a_row_a_batch(place):
-    assert "rows/s" in _run("bench", place[0] / "m.mlb", "--batch", "1", "--seconds", "0.05").output
+def test_bench_prints_a_row_a_batch_against_the_engine_and_draws_it(place, tmp_path):
+    files = ["--svg", tmp_path / "b.svg", "--json", tmp_path / "b.json"]
+    done = _run("bench", place[0] / "m.mlb", "--batch", "1", "--batch", "8", "--seconds", "0.05", *files)
+    assert "rows/s" in done.output
+    assert "against plain onnxruntime" in done.output
+    made = json.loads((tmp_path / "b.json").read_text())
+    assert [r["batch"] for r in made["rows"]] == [1, 8]
+    assert all(r["low"] <= r["ratio"] <= r["high"] for r in made["rows"])
+    assert "batch 8" in (tmp_path / "b.svg").read_text()
+
+
+def test_doctor_lists_the_machine_and_every_provider_with_what_brings_it():
+    found = {f["what"]: f for f in json.loads(_run("doctor", "--json").output)}
+    assert {"cores", "free memory", "caches", "processor features", "device cpu"} <= set(found)
+    assert found["CPUExecutionProvider"]["found"] == "built in"
+    assert "onnx-gpu" in found["CUDAExecutionProvider"]["install"]
+    assert "[onnx-gpu]" in "".join(_run("doctor").output.split())
 
 
 def test_parquet_stays_typed(place, tmp_path):

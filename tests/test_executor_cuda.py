@@ -56,6 +56,28 @@ def test_two_sessions_share_a_gpu():
     second.close()
 
 
+def test_buffers_bound_on_the_device_answer_as_the_inner_run_and_share_nothing():
+    bound, inner = load(network(), device="cuda", route="bound"), load(network(), device="cuda", route="inner")
+    for _ in range(4):  # the second call of a shape binds it
+        answers = [bound.run(rows(n)) for n in (1, 7, 1)]
+    assert set(bound._binder.pools) == {(1, 256), (7, 256)}
+    np.testing.assert_allclose(answers[1]["y"], inner.run(rows(7))["y"], rtol=1e-5, atol=1e-6)
+    assert not np.shares_memory(answers[0]["y"], answers[2]["y"])
+    assert bound.placement == {CUDA: 1.0}
+    bound.close()
+    inner.close()
+
+
+def test_a_tuned_plan_for_a_gpu_answers_as_the_processor():
+    session = load(network(), device="cuda")
+    record = session.tune(rows(64), budget_s=5.0)
+    reference = load(network(), device="cpu")
+    np.testing.assert_allclose(session.run(rows(64))["y"], reference.run(rows(64))["y"], rtol=1e-2, atol=1e-3)
+    assert record.winner.dropped is None
+    session.close()
+    reference.close()
+
+
 def test_memory_that_ends_is_a_typed_error_and_the_session_lives_on():
     session = load(network(), provider=CUDA, provider_options={"gpu_mem_limit": str(8 << 20)})
     with pytest.raises(MlbridgeError):

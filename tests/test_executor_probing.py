@@ -84,6 +84,65 @@ def test_a_tuned_plan_is_remembered_for_the_same_bytes(path, monkeypatch):
     other.close()
 
 
+@pytest.fixture
+def tuned(path, monkeypatch):
+    """The record and the hash of a model that was tuned to one bound thread."""
+    session = open_batched(path)
+    wanted = Plan(threads=1, spinning=False, route="bound")
+    monkeypatch.setattr(probing, "_decide", lambda tried: Candidate(wanted, [1e-6]))
+    session.tune(rows(4), budget_s=0.2)
+    record, digest = session.measured, session.engine.sha256
+    session.close()
+    return record, digest
+
+
+@pytest.mark.parametrize("fact", ["onnxruntime", "build", "providers", "flags", "machine", "cores"])
+def test_a_measured_plan_is_forgotten_when_any_key_changes(tuned, monkeypatch, fact):
+    record, digest = tuned
+    here = dict(probing.cache.machine())
+    assert probing.recall(digest, Plan()) is not None
+    assert probing.recall("0" * 64, Plan(), record) is None
+    monkeypatch.setattr(probing.cache, "machine", lambda: here | {fact: "another"})
+    assert probing.recall(digest, Plan()) is None
+    assert probing.recall(digest, Plan(), record) is None
+
+
+def test_a_measured_plan_travels_in_a_package_and_counts_on_the_same_machine_only(path, tuned, tmp_path, monkeypatch):
+    import mlbridge as mb
+
+    with mb.load(path, sample=rows(4)["x"]) as model:
+        assert model._session.plan.route == "bound"
+        model.save(tmp_path / "m.mlb")
+    monkeypatch.setenv("MLBRIDGE_CACHE", str(tmp_path / "empty"))
+    with mb.load(tmp_path / "m.mlb") as model:
+        assert model._session.plan.route == "bound"
+        assert "measured on 4 rows" in model._session.plan.why
+    monkeypatch.setattr(probing, "plan_key", lambda sha256: "another machine's")
+    with mb.load(tmp_path / "m.mlb") as model:
+        assert model._session.plan.route == "auto"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"provider_options": {"load": "x.so"}}, {"threads": -1}, {"threads": "many"}, {"chunks": 10**9}, {"device": "cuda:0"}, {"colour": 1}],
+    ids=["options", "negative", "text", "huge", "a lie", "unknown"],
+)
+def test_a_packaged_plan_may_not_ask_for_more_than_a_place_and_small_numbers(tuned, monkeypatch, change):
+    record, digest = tuned
+    monkeypatch.setattr(probing.cache, "read_json", lambda *a: None)
+    assert probing.recall(digest, Plan(), record) is not None
+    assert probing.recall(digest, Plan(), record | {"plan": record["plan"] | change}) is None
+
+
+def test_describe_shows_every_candidate_and_draws_them_in_a_notebook(path):
+    from mlbridge.model import Model
+
+    with Model(open_batched(path), runtime=OnnxRuntime()) as model:
+        record = model.tune(rows(8)["x"], budget_s=0.3)
+        assert all(str(c.plan) in repr(model.describe()) for c in record.candidates)
+        assert "<svg" in model.describe()._repr_html_()
+
+
 def test_a_plan_no_faster_than_plain_beyond_doubt_does_not_win():
     rng = np.random.default_rng(0)
     plain, same = Candidate(Plan()), Candidate(Plan(threads=1))

@@ -9,7 +9,6 @@ import functools
 import json
 import platform
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import mlbridge
 from .. import errors, plugins
 from ..pipeline import Pipeline
 from ..pipeline.checking import check_saved
+from .benching import measure, show
 from .findings import findings
 from .tables import CHUNK_ROWS, Writer, chunks, read_table, rows_of, typed
 
@@ -245,7 +245,7 @@ def check(pipeline: str, stage: str, new: str, strict: bool) -> None:
 
 @main.command(context_settings={"show_default": True})
 @click.argument("models", nargs=-1, required=True)
-@click.option("--grpc", default="127.0.0.1:8001", help="Address of the gRPC service.")
+@click.option("--grpc", default=None, help="Address of the gRPC service; 127.0.0.1:8001 where no address is given at all.")
 @click.option("--http", default=None, help="Address of the REST service, e.g. 127.0.0.1:8000.")
 @click.option("--trust", default="data", help="For the models' files.")
 @click.option("--max-message-mib", default=16, help="Largest request.")
@@ -256,7 +256,7 @@ def check(pipeline: str, stage: str, new: str, strict: bool) -> None:
 @_guarded
 def serve(
     models: tuple[str, ...],
-    grpc: str,
+    grpc: str | None,
     http: str | None,
     trust: str,
     max_message_mib: int,
@@ -316,41 +316,25 @@ def _versions(models: tuple[str, ...]) -> dict[str, dict[str, str]]:
 @click.argument("source")
 @click.option("--batch", "batches", multiple=True, type=int, default=(1, 64, 1024), show_default=True)
 @click.option("--seconds", default=1.0, show_default=True, help="A batch size.")
+@click.option("--svg", type=click.Path(), help="Draw the ratios into this file.")
+@click.option("--json", "as_json", type=click.Path(), help="Write the figures into this file.")
 @_loading
 @_guarded
-def bench(source: str, batches: tuple[int, ...], seconds: float, **loading: Any) -> None:
-    """Time a model on its own golden rows, or on --sample.
+def bench(source: str, batches: tuple[int, ...], seconds: float, svg: str | None, as_json: str | None, **loading: Any) -> None:
+    """Time a model against its bare engine, on its own golden rows or on --sample.
 
     \b
-    Example:
+    Examples:
       mlbridge bench churn.mlb --batch 1 --batch 256
+      mlbridge bench credit.mlb --svg credit-bench.svg
     """
-    import numpy as np
-    from rich.console import Console
-    from rich.table import Table
-
     with _open(source, **loading) as model:
-        if model.samples is None:
-            raise errors.InputError("the model has no golden rows to run on", hint="pass --sample")
-        feeds = model.samples[0]
-        table = Table("batch", "median", "95 % below", "rows/s", "")
-        rates = []
-        for n in batches:
-            rows = (
-                {k: np.ascontiguousarray(np.resize(v, (n, *v.shape[1:]))) for k, v in feeds.items()} if model.signature.batched else feeds
-            )
-            model.run(rows)
-            times: list[float] = []
-            end = time.perf_counter() + seconds
-            while time.perf_counter() < end or len(times) < 5:
-                began = time.perf_counter()
-                model.run(rows)
-                times.append(time.perf_counter() - began)
-            rates.append((n, float(np.median(times)), float(np.quantile(times, 0.95))))
-        best = max(n / t for n, t, _ in rates)
-        for n, t, high in rates:
-            table.add_row(str(n), f"{1e6 * t:,.0f} us", f"{1e6 * high:,.0f} us", f"{n / t:,.0f}", "█" * max(1, round(30 * n / t / best)))
-        Console().print(table)
+        found = measure(model, batches, seconds)
+    show(found)
+    if svg:
+        Path(svg).write_text(found.chart(), "utf-8")
+    if as_json:
+        Path(as_json).write_text(json.dumps(found.to_dict(), indent=1) + "\n", "utf-8")
 
 
 @main.command()
@@ -359,6 +343,7 @@ def bench(source: str, batches: tuple[int, ...], seconds: float, **loading: Any)
 def doctor(as_json: bool) -> None:
     """Say what is installed, what is missing, and the command that installs it."""
     from rich.console import Console
+    from rich.markup import escape  # `[onnx-gpu]` is no style
     from rich.table import Table
 
     rows = list(findings())
@@ -369,5 +354,5 @@ def doctor(as_json: bool) -> None:
         "", "found", "to install it", title=f"mlbridge {mlbridge.__version__} on Python {platform.python_version()}, {platform.platform()}"
     )
     for what, found, hint in rows:
-        table.add_row(what, f"[green]{found}[/]" if found else "[yellow]not found[/]", "" if found else hint)
+        table.add_row(what, f"[green]{escape(found)}[/]" if found else "[yellow]not found[/]", "" if found else escape(hint))
     Console().print(table)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import errors, plugins
+from .. import plugins
 
 __all__ = ["findings"]
 
@@ -48,14 +47,32 @@ def findings() -> Iterator[tuple[str, str, str]]:
     ):
         yield program, _program(program, flag), hint
     yield "the JVM jar", _jar(), "make jvm"
-    try:
-        from .. import executor
+    yield from _machine()
 
-        for device in executor.list_devices():
-            yield f"device {device.name}", (device.description or device.kind) if device.usable else "", device.remedy
-    except (ImportError, errors.MlbridgeError):
-        yield "devices", "", plugins.install_hint("onnxruntime")
-    yield "cores", str(os.cpu_count()), ""
+
+def _machine() -> Iterator[tuple[str, str, str]]:
+    """The processor, its memory and features, GPUs also when absent, onnxruntime and every provider it names."""
+    from ..executor.devices import facts
+    from ..executor.plans import remedies
+
+    found = facts()
+    yield "cores", str(found.cores), ""
+    if found.memory_bytes is not None:
+        yield "free memory", f"{found.memory_bytes / 2**30:.1f} GiB", ""
+    yield "caches", ", ".join(f"{k} {v >> 10} KiB" for k, v in found.caches.items()) or "not told by this system", ""
+    yield "processor features", ", ".join(found.flags) or "none that kernels care about", ""
+    for device in found.devices:
+        about = device.description or device.kind
+        memory = f", {device.memory_bytes / 2**30:.1f} GiB free" if device.memory_bytes and device.kind != "cpu" else ""
+        yield f"device {device.name}", f"{about}{memory}" if device.usable else "", device.remedy
+    if not any(d.kind != "cpu" for d in found.devices):
+        yield "GPU", "", f"no GPU is seen; with NVIDIA's card and driver: {remedies()['CUDAExecutionProvider']}"
+    for provider, remedy in remedies().items():
+        have = "built in" if provider in found.providers else "plug-in" if provider in found.plugins else ""
+        yield provider, have, remedy
+    for provider in (*found.providers, *found.plugins):
+        if provider not in remedies():
+            yield provider, "plug-in" if provider in found.plugins else "built in", ""
 
 
 def _version(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import InputError, UnavailableError
 from .devices import Device, Facts
 
-__all__ = ["CPU", "Demand", "Plan", "Traits", "candidates", "choose"]
+__all__ = ["CPU", "Demand", "Plan", "Traits", "candidates", "choose", "remedies"]
 
 CPU = "CPUExecutionProvider"
 Route = Literal["auto", "bound", "inner"]
@@ -38,6 +38,13 @@ _PROVIDERS: Mapping[str, tuple[str, str]] = {
     "AzureExecutionProvider": ("remote", "an onnxruntime built with Azure, and a model that calls it"),
     CPU: ("cpu", "pip install 'mlbridge[onnx]'"),
 }
+
+
+def remedies() -> dict[str, str]:
+    """Return what would bring each provider onnxruntime names, by provider."""
+    return {name: remedy for name, (_, remedy) in _PROVIDERS.items()}
+
+
 # `auto` takes only providers that keep numbers to float32's own accuracy and start in seconds.
 _AUTO = ("CUDAExecutionProvider",)
 
