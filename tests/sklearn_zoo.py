@@ -124,7 +124,8 @@ def _special(name: str, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> tup
     from sklearn.cross_decomposition import PLSSVD
     from sklearn.decomposition import PCA, SparseCoder
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-    from sklearn.feature_extraction import DictVectorizer
+    from sklearn.feature_extraction import DictVectorizer, FeatureHasher
+    from sklearn.feature_extraction.image import PatchExtractor
     from sklearn.isotonic import IsotonicRegression
     from sklearn.metrics.pairwise import rbf_kernel
     from sklearn.pipeline import FeatureUnion, Pipeline
@@ -132,6 +133,7 @@ def _special(name: str, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> tup
         KernelCenterer,
         LabelBinarizer,
         LabelEncoder,
+        MultiLabelBinarizer,
         OneHotEncoder,
         OrdinalEncoder,
         StandardScaler,
@@ -201,6 +203,11 @@ def _special(name: str, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> tup
 
         words = ["a cat sat", "the dog sat down", "cats and dogs"]
         return getattr(text, name)(**({"n_features": 16} if name.startswith("Hash") else {})).fit(words), words
-    if name == "DictVectorizer":
-        return DictVectorizer().fit([{"a": 1.0, "b": 2.0}, {"a": 3.0, "c": 1.0}]), None
+    if name in ("DictVectorizer", "FeatureHasher"):
+        records = [{"age": 1.5, "city": "a", "b=x": 2.0}, {"age": 3.0, "city": "b=c", "b=x": 0.0}, {"age": -1.0, "city": "d", "b=x": 1.0}]
+        return (DictVectorizer() if name == "DictVectorizer" else FeatureHasher(n_features=8)).fit(records), records
+    if name == "MultiLabelBinarizer":
+        return MultiLabelBinarizer().fit([["ant", "bee"], ["cat"], []]), np.array([["ant", "bee"], ["cat", None]], dtype=object)
+    if name == "PatchExtractor":
+        return PatchExtractor(patch_size=(2, 3)), np.random.default_rng(0).normal(size=(2, 6, 7))
     return None

@@ -47,13 +47,13 @@ def input_frame(model: Any, signature: Signature, emitter: Emitter) -> Frame:
     names = column_names(model)
     cols: dict[str, Col] = {}
     for spec in signature.inputs:
-        block = spec.name if len(spec.shape) == 2 else emitter.tall(spec.name)
-        if names is None:
-            width = spec.shape[-1] if len(spec.shape) == 2 else 1
-            return Frame(tuple(Col(block, i, int(width or 0), spec.dtype) for i in range(int(width or 0))))
+        block = emitter.tall(spec.name) if len(spec.shape) == 1 else spec.name
+        if not spec.columns:
+            width = spec.shape[1] if len(spec.shape) == 2 and isinstance(spec.shape[1], int) else 1
+            return Frame(tuple(Col(block, i, width, spec.dtype) for i in range(width)))
         for i, c in enumerate(spec.columns):
             cols[c.name] = Col(block, i, len(spec.columns), spec.dtype, c.name, c.categories)
-    return Frame(tuple(cols[n] for n in names or () if n in cols))
+    return Frame(tuple(cols[n] for n in (cols if names is None else names) if n in cols))
 
 
 def _emit_outputs(e: Emitter, model: Any, frame: Frame, signature: Signature) -> None:
@@ -71,6 +71,9 @@ def _emit_outputs(e: Emitter, model: Any, frame: Frame, signature: Signature) ->
         elif name == "cluster":
             value = e.predict(model, frame)
         elif name == "transformed":
+            if len(spec.shape) > 2:
+                g.output(spec.name, g.cast(e.call(model, "transform", frame), spec.dtype))
+                continue
             out = e.transform(model, frame)
             if spec.dtype == "string":
                 raise ConversionError("the transformer answers text, which has no missing value in ONNX", hint="use via='native'")

@@ -22,7 +22,7 @@ __all__ = ["Col", "Emitter", "Frame", "class_name", "emits", "registered"]
 
 _ROOMS = (
     "bayes", "cluster", "compose", "decomposition", "discriminant", "encoders", "ensembles", "imputers", "kernels", "linear",
-    "manifold", "meta", "neighbors", "networks", "scalers", "selection", "semi", "text", "tree_models",
+    "manifold", "meta", "neighbors", "networks", "records", "scalers", "selection", "semi", "text", "tree_models",
 )  # fmt: skip
 _CELLS = 10_000  # points times features up to which one three-way difference is formed: 80 kB a row
 _EMITTERS: dict[tuple[str, str], Callable[..., Any]] = {}

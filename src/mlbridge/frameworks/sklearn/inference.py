@@ -5,6 +5,7 @@ The model is asked, not the sample: outputs are those of a few rows, and one mis
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from ...errors import SignatureError
 from ...signature import ROWS, Column, Field, Signature, TensorSpec, blocks
 from .answers import ask, output_specs, quiet
 from .emitter import class_name
-from .native import TableMaker, column_names, is_text_model, on_line
-from .refused import NO_SIGNATURE
+from .native import TableMaker, column_names, first_step, is_text_model, on_line
+from .records import patches_spec, reads_records, record_inputs
 from .tracing import column_of, trace
 
 __all__ = ["infer", "reads_float32"]
@@ -54,8 +55,8 @@ def infer(model: Any, sample: Any = None) -> Signature:
     except (NotFittedError, TypeError) as exc:
         raise SignatureError(f"{type(model).__name__} is not fitted", hint="fit it first") from exc
     names = column_names(model)
-    if class_name(model) in NO_SIGNATURE:
-        raise SignatureError(f"{type(model).__name__} {NO_SIGNATURE[class_name(model)]}", hint="put it before mlbridge, in your own code")
+    if reads_records(first_step(model)):
+        return _infer_records(model, sample)
     return _infer_array(model, sample) if names is None else _infer_table(model, names, sample)
 
 
@@ -163,6 +164,36 @@ def _with_holes(answer: dict[str, np.ndarray]) -> set[str]:
         for n, a in answer.items()
         if (a.dtype.kind == "f" and np.isnan(a).any()) or (a.dtype == object and any(v is None for v in a.ravel()))
     }
+
+
+# ---------------------------------------------------------------- dicts, sets of labels, images
+
+
+def _infer_records(model: Any, sample: Any) -> Signature:
+    inputs = record_inputs(first_step(model), sample)
+    plain = Signature(inputs, (TensorSpec("transformed", "float64", (ROWS,)),))
+    make = TableMaker(model, plain)
+    rows = {s.name: _record_rows(s) for s in inputs}
+    outputs = _first_answer(model, make(rows))
+    if class_name(model) == "PatchExtractor":
+        return Signature(inputs, (patches_spec(model, inputs, outputs["transformed"].dtype.name),))
+    specs, holes = [], set()
+    for spec in inputs:
+        trial = {k: v.copy() for k, v in rows.items()}
+        if spec.dtype != "string":
+            trial[spec.name][:] = -1 if spec.categorical else np.nan
+        answer = _answers(model, make(trial)) if spec.missing == "allow" else None
+        holes |= _with_holes(answer) if answer is not None else set()
+        specs.append(replace(spec, missing="refuse" if answer is None else "allow"))
+    return Signature(tuple(specs), output_specs(model, outputs, sorted(holes)))
+
+
+def _record_rows(spec: TensorSpec) -> np.ndarray:
+    """Return a few plain rows: ones, first levels, a word; images of 20 by 20."""
+    shape = (_ROWS, *(d if isinstance(d, int) else 20 if spec.dtype != "string" else 1 for d in spec.shape[1:]))
+    if spec.dtype == "string":
+        return np.full(shape, "word", dtype=object)
+    return np.zeros(shape, dtype=spec.dtype) if spec.categorical else np.ones(shape, dtype=spec.dtype)
 
 
 # ---------------------------------------------------------------- tables

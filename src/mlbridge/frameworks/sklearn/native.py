@@ -15,9 +15,10 @@ from ...interfaces import Array
 from ...signature import Signature
 from .answers import ask
 from .emitter import class_name
+from .records import reads_records, record_maker
 from .tracing import level_values, trace
 
-__all__ = ["TableMaker", "column_names", "is_text_model", "native", "on_line"]
+__all__ = ["TableMaker", "column_names", "first_step", "is_text_model", "native", "on_line"]
 
 _TEXT = frozenset({"CountVectorizer", "TfidfVectorizer", "HashingVectorizer"})
 
@@ -31,7 +32,8 @@ def column_names(model: Any) -> list[str] | None:
     return None if names is None else [str(n) for n in names]
 
 
-def _first(model: Any) -> Any:
+def first_step(model: Any) -> Any:
+    """Return what reads the input: behind searches, pipelines and unions."""
     while True:
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_
@@ -45,12 +47,12 @@ def _first(model: Any) -> Any:
 
 def is_text_model(model: Any) -> bool:
     """Whether the model takes one document a row."""
-    return class_name(_first(model)) in _TEXT
+    return class_name(first_step(model)) in _TEXT
 
 
 def on_line(model: Any) -> bool:
     """Whether the model takes one value a row: labels, or the x of an isotonic regression."""
-    return class_name(_first(model)) in {"LabelEncoder", "LabelBinarizer"}
+    return class_name(first_step(model)) in {"LabelEncoder", "LabelBinarizer"}
 
 
 class TableMaker:
@@ -66,6 +68,8 @@ class TableMaker:
 
     def __init__(self, model: Any, signature: Signature) -> None:
         self.names = column_names(model)
+        first = first_step(model)
+        self.records = record_maker(first, signature) if reads_records(first) else None
         self.text, self.line = is_text_model(model), on_line(model)
         self.places: dict[str, tuple[str, int, Any]] = {}
         for spec in signature.inputs:
@@ -78,6 +82,8 @@ class TableMaker:
 
     def __call__(self, feeds: Mapping[str, Array]) -> Any:
         """Return what the estimator's methods take."""
+        if self.records is not None:
+            return self.records(feeds)
         if self.names is None:
             if self.text:
                 return ["" if v is None else v for v in feeds["text"].reshape(-1).tolist()]

@@ -26,6 +26,11 @@ _RANDOM = 48
 def probe(model: Any, signature: Signature, seed: int) -> dict[str, np.ndarray]:
     """Return probe rows as feeds, seeded."""
     rng = np.random.default_rng(seed)
+    if not signature.batched:  # images: no row of which stands for another
+        return {
+            s.name: rng.normal(size=[d if isinstance(d, int) else n for d, n in zip(s.shape, (3, 11, 14))] + list(s.shape[3:]))
+            for s in signature.inputs
+        }
     bounds = _bounds(model, signature)
     feeds = {s.name: _texts(s, model, rng) if s.dtype == "string" else _random(s, rng, bounds[s.name]) for s in signature.inputs}
     rows = [feeds]
@@ -50,21 +55,21 @@ class Bounds(NamedTuple):
 def _bounds(model: Any, signature: Signature) -> dict[str, list[Bounds]]:
     """Return the bounds of each column of each block, as far as the model remembers."""
     names = column_names(model)
-    width = len(names) if names is not None else _array_width(signature)
+    width = len(names) if names is not None else _width(signature.inputs[0])
     found: dict[int, tuple[float, float]] = {}
     _remember(model, list(range(width)), found, 0)
     known = _known(model, width)
     out = {}
     for spec in signature.inputs:
-        count = int(spec.shape[1] or 1) if len(spec.shape) > 1 else 1  # type: ignore[arg-type]
+        count = _width(spec)
         positions = [names.index(c.name) for c in spec.columns] if names is not None else list(range(count))
         out[spec.name] = [Bounds(*found.get(p, (-3.0, 3.0)), *known.get(p, (None, False))) for p in positions]
     return out
 
 
-def _array_width(signature: Signature) -> int:
-    shape = signature.inputs[0].shape
-    return int(shape[1]) if len(shape) > 1 and isinstance(shape[1], int) else 1
+def _width(spec: TensorSpec) -> int:
+    """Return how many columns a block has; one where that is open."""
+    return int(spec.shape[1]) if len(spec.shape) > 1 and isinstance(spec.shape[1], int) else 1
 
 
 def _remember(est: Any, columns: list[int], found: dict[int, tuple[float, float]], depth: int) -> None:
@@ -148,8 +153,7 @@ def _random(spec: TensorSpec, rng: np.random.Generator, bounds: list[Bounds]) ->
 
 
 def _texts(spec: TensorSpec, model: Any, rng: np.random.Generator) -> np.ndarray:
-    shape = (_RANDOM, *(int(d or 1) for d in spec.shape[1:]))  # type: ignore[arg-type]
-    return random_texts(model, rng, int(np.prod(shape))).reshape(shape)
+    return random_texts(model, rng, _RANDOM * _width(spec)).reshape((_RANDOM, _width(spec))[: len(spec.shape)])
 
 
 def _one_column_changed(spec: TensorSpec, feeds: dict, rng: np.random.Generator, bounds: list[Bounds]) -> Iterator[dict]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-__all__ = ["NO_SIGNATURE", "PARTLY", "REFUSED", "document"]
+__all__ = ["PARTLY", "REFUSED", "document"]
 
 REFUSED: Mapping[str, str] = {
     "DictionaryLearning": "orthogonal matching pursuit searches for each row's code; transform_algorithm='threshold' converts",
@@ -19,22 +19,18 @@ REFUSED: Mapping[str, str] = {
     "MiniBatchNMF": "transform iterates over the batch: rows are not even independent",
     "NMF": "transform iterates over the batch: rows are not even independent",
 }
-NO_SIGNATURE: Mapping[str, str] = {
-    "DictVectorizer": "reads dicts of any keys, which no table of columns is",
-    "FeatureHasher": "reads dicts or strings of any keys, which no table of columns is",
-    "MultiLabelBinarizer": "reads collections of labels, which no table of columns is",
-    "PatchExtractor": "answers several rows for one image",
-}
 PARTLY: Mapping[str, str] = {
     "CalibratedClassifierCV": "method='temperature'",
     "CountVectorizer, TfidfVectorizer": "analyzers other than 'word'; strip_accents; tokenizers and preprocessors of your own; "
     "token patterns beyond a run of \\w or of one character class; vocabularies with a Greek sigma",
     "DummyClassifier": "strategy='stratified' or 'uniform': it answers at random",
+    "FeatureHasher": "input_type='string'; dtypes other than float64",
     "FunctionTransformer": "functions other than numpy's exp, expm1, log, log1p, sqrt, square, abs, tanh, floor, ceil, sign, negative, reciprocal",
     "GaussianProcessRegressor, GaussianProcessClassifier": "Matern with other nu than 0.5, 1.5, 2.5; kernels of your own",
     "GradientBoostingClassifier, GradientBoostingRegressor": "init=another model",
     "KNeighbors*, RadiusNeighbors*": "metrics beyond euclidean, manhattan, chebyshev, minkowski; weights that are Python code",
     "KNeighbors* on rows at equal distances": "which of them count is the library's own order: verification fails and the native route answers",
+    "PatchExtractor": "max_patches: it draws at random",
     "PolynomialCountSketch with many components": "buckets nothing falls into hold the library's own FFT noise: verification fails",
     "QuantileTransformer": "output_distribution='normal'",
     "RadiusNeighborsClassifier": "an outlier label that is none of the classes",
@@ -60,14 +56,6 @@ def document() -> str:
         "| estimator | why |",
         "|---|---|",
         *(f"| {name} | {why} |" for name, why in REFUSED.items()),
-        "",
-        "## No signature",
-        "",
-        "Their input is no table of columns, so they cannot be wrapped at all.",
-        "",
-        "| estimator | why |",
-        "|---|---|",
-        *(f"| {name} | {why} |" for name, why in NO_SIGNATURE.items()),
         "",
         "## Refused with some parameters",
         "",
