@@ -16,6 +16,7 @@ import pytest
 
 from mlbridge.errors import ArtifactError, MlbridgeError
 from mlbridge.frameworks.r import RFramework, RObject, read_rds
+from mlbridge.frameworks.r.rds_stream import _unpack
 from mlbridge.frameworks.r.robject import NA_INTEGER, number_text
 
 SEEDS = Path(__file__).parent / "rds_seeds"
@@ -190,6 +191,52 @@ def test_a_compact_sequence_cannot_claim_more_than_the_limit():
         else:
             with pytest.raises(ArtifactError):
                 read_rds(data)
+
+
+def _sequence(length: float) -> bytes:
+    symbol = lambda name: xdr(1, 9, len(name), name)[14:]  # noqa: E731
+    info = struct.pack(">i", 2) + symbol(b"compact_intseq") + struct.pack(">i", 2) + symbol(b"base") + struct.pack(">iiiii", 2, 13, 1, 13, 254)
+    return struct.pack(">i", 238) + info + struct.pack(">iiddd", 14, 3, length, 1.0, 1.0) + struct.pack(">i", 254)
+
+
+def test_many_compact_sequences_cannot_claim_more_than_one():
+    assert len(read_rds(xdr(19, 2, _sequence(2.0**26), _sequence(2.0**25))).value) == 2
+    with pytest.raises(ArtifactError, match="too long"):
+        read_rds(xdr(19, 3, _sequence(2.0**26), _sequence(2.0**26), _sequence(2.0**26)))
+
+
+def test_a_compact_sequence_becomes_numbers_at_once():
+    value = read_rds(xdr(_sequence(1e6)))
+    tracemalloc.start()
+    assert value.numbers()[-1] == 1e6
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000  # three arrays, no Python integers
+    tracemalloc.stop()
+
+
+def test_a_long_compressed_file_is_not_copied_over_and_over():
+    noise = np.random.default_rng(0).integers(0, 256, 8_000_000, dtype=np.uint8).tobytes()
+    packed = gzip.compress(xdr(24, len(noise), noise), 1)
+    fed = []
+
+    class Counting:
+        def __init__(self):
+            self._engine = zlib.decompressobj(wbits=47)
+
+        def __getattr__(self, name):
+            return getattr(self._engine, name)
+
+        def decompress(self, chunk, most):
+            fed.append(len(chunk))
+            return self._engine.decompress(chunk, most)
+
+    assert _unpack(packed, Counting, 1 << 30, b"\x1f\x8b").endswith(noise)
+    assert sum(fed) < 3 * len(packed)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_several_members_are_one_file(pack):
+    plain = (SEEDS / "lm.2.plain.rds").read_bytes()
+    assert read_rds(pack(plain[:100]) + pack(plain[100:])).classes == ("lm",)
 
 
 def test_references_outside_the_table_are_refused():

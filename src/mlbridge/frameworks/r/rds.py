@@ -27,7 +27,8 @@ __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_OBJECTS", "read_rds"]
 MAX_BYTES = 1 << 30  # of the unpacked file; a model with more holds its training data
 MAX_DEPTH = 10_000  # nested values; R itself stops near 5,000
 MAX_OBJECTS = 20_000_000  # values in one file: bounds the memory that small ones cost
-_MAX_SEQUENCE = 1 << 27  # a compact sequence costs 30 bytes in the file, whatever its length
+_MAX_SEQUENCE = 1 << 27  # values of all compact sequences together: each costs 30 bytes in the file, whatever its length
+_VECTOR_COST = 4  # values a vector or list counts as: one of a single number costs a few hundred bytes
 _MAX_VERSION_TEXT = 64  # the name of a native encoding
 
 _SINGLETONS = {
@@ -90,6 +91,7 @@ class _Reader:
         self._references: list[Any] = []
         self._max_depth = max_depth
         self._left = max_objects
+        self._sequences = _MAX_SEQUENCE
         self._encoding = "utf-8"
 
     def top(self) -> RObject | None:
@@ -139,6 +141,7 @@ class _Reader:
         if kind == 9:
             return self._string(flags)
         if kind in (10, 13, 14, 15, 24, 25, 7, 8, 16, 19, 20, 21, 22, 23):
+            self._left -= _VECTOR_COST - 1
             return self._vector(kind, flags)
         if kind == 1:
             return self._symbol()
@@ -383,13 +386,17 @@ class _Reader:
         info, state = parts
         if not isinstance(info, RObject) or info.kind != "pairlist" or not isinstance(info.value[0], RObject):
             raise ArtifactError("the RDS file has a compact vector without a class")
-        out = _expand(info.value[0].value, state)
+        out = _expand(info.value[0].value, state, min(self._sequences, _MAX_SEQUENCE))
+        if out.kind == "character":
+            self._left -= len(out)  # each is a Python string now
+        elif isinstance(out.value, range):
+            self._sequences -= len(out)
         out.attributes = attributes
         return out
 
 
-def _expand(name: Any, state: Any) -> RObject:
-    """Turn the state of one of R's own ALTREP classes into the vector it stands for."""
+def _expand(name: Any, state: Any, longest: int) -> RObject:
+    """Turn the state of one of R's own ALTREP classes into the vector it stands for; a sequence is at most `longest`."""
     parts = state.value if isinstance(state, RObject) and state.kind in ("list", "pairlist") else None
     if name in ("compact_intseq", "compact_realseq"):
         if (
@@ -400,7 +407,7 @@ def _expand(name: Any, state: Any) -> RObject:
         ):
             raise ArtifactError("the RDS file has a malformed compact sequence")
         length, first, step = (float(v) for v in state.value)
-        if not 0 <= length <= _MAX_SEQUENCE or step not in (1.0, -1.0) or not length.is_integer():
+        if not 0 <= length <= longest or step not in (1.0, -1.0) or not length.is_integer():
             raise ArtifactError("the RDS file has a compact sequence that is too long or malformed")
         last = first + step * length
         if name == "compact_intseq" and (not first.is_integer() or max(abs(first), abs(last)) > 2.0**32):

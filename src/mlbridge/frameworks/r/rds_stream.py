@@ -61,19 +61,23 @@ def _too_large(max_bytes: int) -> ArtifactError:
 
 def _unpack(data: bytes, make, max_bytes: int, magic: bytes) -> bytes:
     out: list[bytes] = []
-    total, rest = 0, data
-    while rest.startswith(magic) or not out:  # R's writers and `cat a.gz b.gz` may give several members
-        engine, chunk = make(), rest
+    total, at = 0, 0
+    while data.startswith(magic, at) or not out:  # R's writers and `cat a.gz b.gz` may give several members
+        engine, chunk = make(), b""
         while not engine.eof:
+            # zlib hands back what it did not take, a copy of it each time: it is fed in slices, or a long file costs its square
+            if not chunk and getattr(engine, "needs_input", True):
+                chunk = data[at : at + _CHUNK]
+                at += len(chunk)
+                if not chunk:
+                    raise ArtifactError("the RDS file's compressed data ends too early")
             piece = engine.decompress(chunk, _CHUNK)
             total += len(piece)
             if total > max_bytes:
                 raise _too_large(max_bytes)
             out.append(piece)
             chunk = getattr(engine, "unconsumed_tail", b"")
-            if not piece and not chunk and not engine.eof:
-                raise ArtifactError("the RDS file's compressed data ends too early")
-        rest = engine.unused_data
+        at -= len(engine.unused_data)
     return b"".join(out)
 
 

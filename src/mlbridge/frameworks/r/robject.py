@@ -125,7 +125,8 @@ class RObject:
         """Return a numeric vector as float64, in R's column order, missing integers as NaN."""
         if self.kind not in _NUMERIC:
             raise ArtifactError(f"expected numbers, found {self!r}")
-        array = np.asarray(self.value)
+        steps = self.value
+        array = np.arange(steps.start, steps.stop, steps.step) if isinstance(steps, range) else np.asarray(steps)
         if self.kind == "double":
             return array.astype(np.float64)
         return np.where(array == NA_INTEGER, np.nan, array.astype(np.float64))
