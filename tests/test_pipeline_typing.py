@@ -1,5 +1,8 @@
 """Edges are judged from signatures alone."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,41 +59,95 @@ def test_levels_are_recoded():
     assert edge(np.array([0, 1], np.int32)).tolist() == [[2], [1]]
 
 
-@pytest.mark.parametrize(
-    ("producer", "consumer", "words"),
-    [
-        (_f("t", 3), _f("f", 2), "size 3 and the consumer wants 2"),
-        (_f("t", 2, missing="allow"), _f("f", 2), "missing values"),
-        (_f("t", 2), _f("f", 2, "float32"), "mlbridge.cast('float32')"),
-        (TensorSpec("t", "string", ("rows", 2)), _f("f", 2), "string does not fit"),
-        (_f("t", 2, columns=["a", "b"]), _f("f", 2, columns=["a", "c"]), "lacks the columns c"),
-        (TensorSpec("t", "float64", ("rows", 2, 2)), _f("f", 2), "3 axes do not fit 2"),
-        (TensorSpec("t", "float64", ("rows", None)), _f("f", 2), "any size"),
-        (label_spec(["p", "q"]), TensorSpec("f", "int32", ("rows",), (Column("f", categories=("p",)),)), "does not know the levels 'q'"),
-        (label_spec(["p", "q"]), _f("f", 1), "gives categories"),
-        (
-            TensorSpec("t", "float64", ("rows", 1), (Column("a", unit="EUR"),)),
-            TensorSpec("f", "float64", ("rows", 1), (Column("a", unit="USD"),)),
-            "in EUR",
-        ),
-    ],
-)
-def test_each_mismatch_is_named_with_both_ends(producer, consumer, words):
-    with pytest.raises(SignatureError) as caught:
-        build(
-            {"a": _sig([_f("x", 1)], [producer]), "b": _sig([consumer], [prediction_spec()])},
-            {"a.x": "x", f"b.{consumer.name}": f"a.{producer.name}"},
-        )
-    assert words in str(caught.value)
-    assert f"a.{producer.name} → b.{consumer.name}" in str(caught.value)
+def _levels(name, *known, **rules):
+    return TensorSpec(name, "int32", ("rows",), (Column(name, categories=known),), **rules)
 
 
-def test_three_mismatches_come_together():
-    a = _sig([_f("x", 1)], [_f("p", 3), _f("q", 2, missing="allow"), TensorSpec("s", "string", ("rows", 1))])
-    b = _sig([_f("p", 2), _f("q", 2), _f("s", 1)], [prediction_spec()])
+MISMATCHES = {
+    "size": (_f("t", 3), _f("f", 2), "size 3 and the consumer wants 2"),
+    "rank": (TensorSpec("t", "float64", ("rows", 2, 2)), _f("f", 2), "3 axes do not fit 2"),
+    "any size": (TensorSpec("t", "float64", ("rows", None)), _f("f", 2), "any size"),
+    "batch": (TensorSpec("t", "float64", ("rows", 2)), TensorSpec("f", "float64", (4, 2)), "the batch axis does not fit the fixed size 4"),
+    "missing": (_f("t", 2, missing="allow"), _f("f", 2), "missing values"),
+    "rounding": (_f("t", 2), _f("f", 2, "float32"), "mlbridge.cast('float32')"),
+    "narrowing": (_f("t", 2, "int64"), _f("f", 2, "int8"), "int64 would lose values as int8"),
+    "text": (TensorSpec("t", "string", ("rows", 2)), _f("f", 2), "string does not fit"),
+    "columns": (_f("t", 2, columns=["a", "b"]), _f("f", 2, columns=["a", "c"]), "lacks the columns c"),
+    "level": (_levels("t", "p", "q"), _levels("f", "p"), "does not know the levels 'q'"),
+    "categories": (_levels("t", "p", "q"), _f("f", 1), "gives categories"),
+    "numbers": (_f("t", 1), _levels("f", "p"), "it gives none"),
+    "unknown": (
+        TensorSpec("t", "int32", ("rows",), (Column("t", categories=("p",), unknown="keep"),)),
+        _levels("f", "p"),
+        "keeps unknown levels",
+    ),
+    "unit": (
+        TensorSpec("t", "float64", ("rows", 1), (Column("a", unit="EUR"),)),
+        TensorSpec("f", "float64", ("rows", 1), (Column("a", unit="USD"),)),
+        "in EUR",
+    ),
+}
+
+
+def _pair(*kinds):
+    """A producer and a consumer whose i-th tensors do not fit, each in the way named."""
+    outs = [replace(MISMATCHES[k][0], name=f"t{i}", columns=_own(MISMATCHES[k][0], i)) for i, k in enumerate(kinds)]
+    ins = [replace(MISMATCHES[k][1], name=f"f{i}", columns=_own(MISMATCHES[k][1], i)) for i, k in enumerate(kinds)]
+    stages = {"a": _sig([_f("x", 1)], outs), "b": _sig(ins, [prediction_spec()])}
+    return stages, {"a.x": "x"} | {f"b.f{i}": f"a.t{i}" for i in range(len(kinds))}
+
+
+def _own(spec, i):
+    return tuple(replace(c, name=f"{c.name}{i}" if i else c.name) for c in spec.columns)
+
+
+@pytest.mark.parametrize("kind", MISMATCHES)
+def test_each_mismatch_alone_is_named_with_both_ends(kind):
     with pytest.raises(SignatureError) as caught:
-        build({"a": a, "b": b})
+        build(*_pair(kind))
+    (problem,) = caught.value.problems
+    assert MISMATCHES[kind][2] in problem
+    assert "a.t0 → b.f0" in problem
+
+
+@pytest.mark.parametrize("kinds", list(itertools.combinations(MISMATCHES, 3)), ids="+".join)
+def test_three_mismatches_come_together(kinds):
+    with pytest.raises(SignatureError) as caught:
+        build(*_pair(*kinds))
     assert len(caught.value.problems) == 3
+    for i, (kind, problem) in enumerate(zip(kinds, caught.value.problems)):
+        assert f"a.t{i} → b.f{i}" in problem
+        assert MISMATCHES[kind][2].split("levels c")[0].split("columns c")[0] in problem
+
+
+def test_one_symbol_has_one_size_across_the_whole_graph():
+    a = _sig([_f("x", 1)], [_f("p", 3), _f("q", 2)])
+    b = _sig([TensorSpec("p", "float64", ("rows", "k")), TensorSpec("q", "float64", ("rows", "k"))], [prediction_spec()])
+    with pytest.raises(SignatureError, match="k is 3 elsewhere and 2 here"):
+        build({"a": a, "b": b})
+
+
+@pytest.mark.parametrize(
+    ("wiring", "words"),
+    [
+        ({"b.features": "a.transformed", "a.features": "features", "c.features": "a.transformed"}, "there is no stage 'c'"),
+        ({"b.features": "a.transformd", "a.features": "features"}, "has no output 'transformd'"),
+        ({"b.features[z]": "a.transformed", "a.features": "features"}, "has no column 'z'"),
+        ({"b.features": "a.transformed"}, "nothing feeds"),
+        ({"features": "a.transformed", "a.features": "features"}, "has no stage"),
+        ({"b..x": "a.transformed", "a.features": "features"}, "is not an endpoint"),
+    ],
+    ids=["stage", "output", "column", "unfed", "no stage", "no endpoint"],
+)
+def test_wiring_that_leads_nowhere_is_an_error(wiring, words):
+    with pytest.raises(SignatureError, match=words):
+        build({"a": A, "b": B}, wiring)
+
+
+@pytest.mark.parametrize("name", ["a.b", "a[b]", "a b", "", "a/b"])
+def test_a_name_that_cannot_be_wired_is_an_error(name):
+    with pytest.raises(SignatureError, match="a stage's name"):
+        build({name: A})
 
 
 def test_cycles_and_unreachable_stages_are_errors():
