@@ -272,3 +272,14 @@ def test_a_second_frame_that_was_not_asked_for_is_a_bridge_error(pair):
     pair[0].sendall(2 * frames.encode_frame(FrameType.PONG))
     with pytest.raises(BridgeError, match="follow"):
         frames.read_frame(pair[1])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", ">f8", "O"])
+def test_matrices_sent_by_columns_are_the_same_matrices(dtype):
+    values = np.arange(24).reshape(2, 3, 4)
+    array = np.array([str(v) for v in values.ravel()], object).reshape(values.shape) if dtype == "O" else values.astype(dtype)
+    tensors = {"cube": array, "vector": array[0, 0], "matrix": array[:, 1:, 0]}
+    frame = frames.decode_frame(b"".join(frames.encode_parts(FrameType.RUN, tensors, column_major=True)))
+    for name, want in tensors.items():
+        assert frame.tensors[name].flags.c_contiguous
+        np.testing.assert_array_equal(frame.tensors[name], want)

@@ -54,10 +54,9 @@ input_blocks <- function(layout, classes) lapply(seq_along(layout$in.name), func
 
 .columns_of <- function(block) {
   d <- dim(block)
-  if (length(d) < 2L) list(as.vector(block))
-  else if (d[2L] == 1L) list(as.vector(block))
-  else if (d[1L] == 1L) as.list(as.vector(block))
-  else lapply(seq_len(d[2L]), function(j) block[, j])
+  if (length(d) == 2L && d[1L] != 1L && d[2L] != 1L) return(lapply(seq_len(d[2L]), function(j) block[, j]))
+  dim(block) <- NULL
+  if (length(d) == 2L && d[1L] == 1L) as.list(block) else list(block)
 }
 
 # Feeds to the model's newdata: a data frame of the columns by name; a plain matrix where the one input has no columns.
@@ -79,7 +78,8 @@ newdata_of <- function(feeds, layout, classes) {
       out <- if (length(out)) c(out, values) else values
     }
   }
-  attributes(out) <- list(names = names(out), class = "data.frame", row.names = .set_row_names(if (length(out)) .rows(out[[1L]]) else 0L))
+  rows <- if (length(out)) .rows(out[[1L]]) else 0L
+  attributes(out) <- list(names = names(out), class = "data.frame", row.names = c(NA_integer_, -rows))  # the short form
   out
 }
 

@@ -182,7 +182,10 @@
     spec <- known$specs[[i]]
     value <- payload[tensors[[i]]]
     if (spec$code != 13L) value <- .held(writeBin(value, raw(), endian = "little")[seq_len(spec$bytes)], spec)
-    tensors[[i]] <- if (length(spec$dims) > 1L) .shaped(value, spec$dims, columns) else value
+    if (length(spec$dims) > 1L) {
+      if (columns && !is.list(value)) dim(value) <- spec$dims else value <- .shaped(value, spec$dims, columns)
+    }
+    tensors[[i]] <- value
   }
   list(tensors = tensors, specs = known$specs)
 }

@@ -114,7 +114,12 @@ def encode_frame(kind: FrameType, tensors: Mapping[str, Any] | None = None, *, r
 
 
 def encode_parts(
-    kind: FrameType, tensors: Mapping[str, Any] | None = None, *, request_id: int = 0, max_payload: int = MAX_PAYLOAD
+    kind: FrameType,
+    tensors: Mapping[str, Any] | None = None,
+    *,
+    request_id: int = 0,
+    max_payload: int = MAX_PAYLOAD,
+    column_major: bool = False,
 ) -> list[Any]:
     """Write one frame as buffers to be sent one after the other; arrays are not copied.
 
@@ -128,6 +133,8 @@ def encode_parts(
         0 to 2**32 - 1.
     max_payload : int
         The payload's limit in bytes.
+    column_major : bool, default=False
+        Whether matrices go column by column: a reader that holds them so need not turn them.
 
     Returns
     -------
@@ -141,9 +148,12 @@ def encode_parts(
     """
     tensors = tensors or {}
     parts: list[Any] = [b"", _COUNT.pack(len(tensors), 0)]
-    size = 8
+    size, flags = 8, 0
     for name, value in tensors.items():
         array = value if type(value) is np.ndarray else _as_array(value)
+        shape = array.shape
+        if column_major and len(shape) > 1:
+            array, flags = array.T, _COLUMN_MAJOR
         data: Any
         code = _CODE_OF.get(array.dtype)
         if code is None:
@@ -151,7 +161,7 @@ def encode_parts(
         else:
             data = array if array.flags.c_contiguous else np.asarray(array, order="C")
         length = data.nbytes if type(data) is np.ndarray else len(data)
-        head = _tensor_head(name, code, array.shape, length)
+        head = _tensor_head(name, code, shape, length)
         parts.append(head)
         size += len(head) + length
         if length:
@@ -165,7 +175,7 @@ def encode_parts(
             hint="send fewer rows at a time",
             code=StatusCode.OUT_OF_RANGE,
         )
-    parts[0] = _HEADER.pack(_MAGIC, kind, 0, 0, size, request_id)
+    parts[0] = _HEADER.pack(_MAGIC, kind, flags, 0, size, request_id)
     return parts
 
 

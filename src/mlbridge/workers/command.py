@@ -82,6 +82,8 @@ class WorkerCommand:
         How long a start, a LOAD, and an interrupted call may take before the process is killed.
     max_payload : int
         Bytes one frame to the worker may hold; what is larger is sent by rows, where the signature allows.
+    column_major : bool, default=False
+        Whether the worker holds matrices column by column, as R does: then they are sent so.
     """
 
     argv: tuple[str, ...]
@@ -99,6 +101,7 @@ class WorkerCommand:
     load_timeout_s: float = 300.0
     grace_s: float = 2.0
     max_payload: int = MAX_PAYLOAD
+    column_major: bool = False
 
     def __post_init__(self) -> None:
         env = self.env.items() if isinstance(self.env, Mapping) else self.env

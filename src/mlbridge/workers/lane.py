@@ -55,10 +55,12 @@ class Lane:
         What the worker said about itself.
     max_payload : int
         Bytes that one frame to the worker may hold.
+    column_major : bool
+        Whether matrices are sent column by column.
     """
 
-    def __init__(self, sock: socket.socket, hello: Frame, max_payload: int = MAX_PAYLOAD) -> None:
-        self.sock, self.hello, self.max_payload = sock, hello, max_payload
+    def __init__(self, sock: socket.socket, hello: Frame, max_payload: int = MAX_PAYLOAD, column_major: bool = False) -> None:
+        self.sock, self.hello, self.max_payload, self.column_major = sock, hello, max_payload, column_major
         self._last_id = 0
         self.in_step = True  # False while an answer is due
         self._wake_lock = threading.Lock()
@@ -80,7 +82,7 @@ class Lane:
             The answer is still to come: see `settle`.
         """
         self._last_id = request_id = self._last_id % _MAX_ID + 1
-        parts = encode_parts(kind, tensors, request_id=request_id, max_payload=self.max_payload)
+        parts = encode_parts(kind, tensors, request_id=request_id, max_payload=self.max_payload, column_major=self.column_major)
         self.in_step = False
         if deadline is None:
             self._send(parts, None)

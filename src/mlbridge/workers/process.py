@@ -171,7 +171,7 @@ class WorkerProcess:
             except BaseException:
                 sock.close()
                 raise
-            lane = Lane(sock, hello, self.command.max_payload)
+            lane = Lane(sock, hello, self.command.max_payload, self.command.column_major)
             if hello.text("role", "lane") == "control" and wants_control and self._control is None:
                 self._control = lane
             else:

@@ -192,6 +192,7 @@ def _command(options: Mapping[str, Any]) -> WorkerCommand:
         env=(("R_PROFILE_USER", os.devnull),),
         transport="tcp",
         interrupt="signal",
+        column_major=True,
         memory_mb=options.get("memory_mb"),
         threads=options.get("threads", 1),
         **timings,
