@@ -48,6 +48,8 @@ REFUSED = {
     "partition": r"levels of ranger's unordered factors",
     "no-forest": r"without its forest",
     "strata": r"coxph with strata\(\)",
+    "strata-of-two": r"strata\(\) of several columns",
+    "lost-level": r"never gives the level '\(3,7\]' of training",
     "svm-factor": r"does not hold the levels of column 'feed'",
     "matrix-column": r"'m' is a matrix column",
     "labels": r"factor\(\) with labels",
@@ -89,6 +91,37 @@ def test_a_glmnet_without_a_lambda_asks_for_one(models):
 def test_a_number_beside_the_formula_is_a_constant_where_the_file_says_so(models, name, column):
     signature = RFramework().infer(models[name], None)
     assert [c.name for c in signature.columns] == [column]
+
+
+@pytest.mark.r
+def test_a_column_compared_with_text_takes_any_text(models, tmp_path):
+    import mlbridge as mb
+
+    model, framework = models["text-compared"], RFramework()
+    path = framework.convert(model, tmp_path, signature=framework.infer(model, None))
+    frame = dict(zip(model["model"].names, model["model"].value))
+    merc = frame['I(make == "Merc")'].numbers()
+    records = [{"make": "Merc" if m else f"maker {i}", "wt": w} for i, (m, w) in enumerate(zip(merc, frame["wt"].numbers()))]
+    with mb.load(str(path)) as converted:
+        got = converted.predict(records)["prediction"]
+        assert np.isnan(converted.predict({"make": None, "wt": 3.0})["prediction"])
+    assert got == pytest.approx(model["fitted.values"].numbers(), rel=1e-12)  # R's own answers
+
+
+@pytest.mark.r
+def test_levels_of_ordered_factors_come_from_the_sample(models, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    model, framework = models["ordered-forest"], RFramework()
+    sample = pandas.DataFrame({"o": pandas.Categorical([], categories=["4", "6", "8"], ordered=True)})
+    signature = framework.infer(model, sample)
+    assert [c.categories for c in signature.columns] == [("4", "6", "8")]
+    assert framework.convert(model, tmp_path, signature=signature).exists()
+
+
+@pytest.mark.r
+def test_a_network_fitted_on_a_matrix_refuses_missing_values_as_r_does(models):
+    signature = RFramework().infer(models["matrix-of-network"], None)
+    assert signature.inputs[0].missing == "refuse"
 
 
 def test_the_framework_keeps_the_seam():

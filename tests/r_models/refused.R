@@ -23,3 +23,7 @@ put("level-of-missing", lm(y ~ f, data.frame(y = c(1, 2, 4, 3, 5, 6), f = addNA(
 put("plinear", nls(rate ~ conc / (K + conc), Puromycin, start = c(K = 0.05), algorithm = "plinear"))
 put("ordered-forest", randomForest(mpg ~ o, transform(mtcars, o = ordered(cyl)), ntree = 3))
 put("false-logit", local({ b <- binomial(); b$linkinv <- function(eta) eta; f <- glm(am ~ wt, binomial, mtcars); f$family <- b; f }))
+put("text-compared", lm(mpg ~ I(make == "Merc") + wt, transform(mtcars, make = sub(" .*", "", rownames(mtcars)))))
+put("strata-of-two", coxph(Surv(time, status) ~ age + strata(sex, inst > 5), lung, x = TRUE))
+put("matrix-of-network", nnet::nnet(as.matrix(iris[1:4]), nnet::class.ind(iris$Species), size = 1, softmax = TRUE, trace = FALSE))
+put("lost-level", local({ f <- lm(mpg ~ cut(wt, c(0, 3, 6)), mtcars); f$xlevels[[1]] <- c("(0,3]", "(3,7]"); f }))
