@@ -1,9 +1,7 @@
 package dev.mlbridge.client;
 
-import com.google.protobuf.CodedInputStream;
-import com.google.protobuf.CodedOutputStream;
 import com.google.protobuf.InvalidProtocolBufferException;
-import com.google.protobuf.WireFormat;
+import com.google.protobuf.UnknownFieldSet;
 import dev.mlbridge.Call;
 import dev.mlbridge.DType;
 import dev.mlbridge.Dim;
@@ -20,7 +18,6 @@ import dev.mlbridge.grpc.v1.DescribeRequest;
 import dev.mlbridge.wire.Wire;
 import io.grpc.MethodDescriptor;
 import java.io.ByteArrayInputStream;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
@@ -77,27 +74,17 @@ record Told(Signature signature, boolean codes) {
   private static ModelMetadataResponse parsed(byte[] message, Place place) {
     try {
       return ModelMetadataResponse.parseFrom(compatible(message));
-    } catch (IOException e) {
+    } catch (InvalidProtocolBufferException e) {
       throw MlbridgeException.of(Kind.INFERENCE, place + ": its metadata is malformed").withCause(e);
     }
   }
 
   /** Drops the properties where they are another dialect's map of messages and not of strings. */
-  static byte[] compatible(byte[] message) throws IOException {
+  static byte[] compatible(byte[] message) throws InvalidProtocolBufferException {
     if (new String(message, StandardCharsets.ISO_8859_1).contains(PROPERTY)) {
       return message;
     }
-    CodedInputStream in = CodedInputStream.newInstance(message);
-    ByteArrayOutputStream bytes = new ByteArrayOutputStream(message.length);
-    CodedOutputStream out = CodedOutputStream.newInstance(bytes);
-    for (int tag = in.readTag(); tag != 0; tag = in.readTag()) {
-      boolean kept = WireFormat.getTagFieldNumber(tag) != PROPERTIES;
-      if (!(kept ? in.skipField(tag, out) : in.skipField(tag))) {
-        throw new InvalidProtocolBufferException("an end without a start");
-      }
-    }
-    out.flush();
-    return bytes.toByteArray();
+    return UnknownFieldSet.parseFrom(message).toBuilder().clearField(PROPERTIES).build().toByteArray();
   }
 
   private static final class Bytes implements MethodDescriptor.Marshaller<byte[]> {

@@ -138,9 +138,12 @@ class MlbridgeServerTest {
 
   @Test
   void aDeadlineEndsTheCallAndInterruptsTheModel() throws InterruptedException {
+    model.predict(ROW); // so that the deadline is not spent on the first call's preparations
+    session.entered.acquire();
     session.hold();
-    MlbridgeException e = fails(Kind.TIMEOUT, () -> model.predict(ROW, Call.of(List.of(), Optional.of(Duration.ofMillis(200)))));
+    MlbridgeException e = fails(Kind.TIMEOUT, () -> model.predict(ROW, Call.of(List.of(), Optional.of(Duration.ofSeconds(1)))));
     assertEquals(StatusCode.DEADLINE_EXCEEDED, e.code());
+    assertTrue(session.entered.tryAcquire());
     session.release();
     model.predict(ROW);
     assertTrue(session.interrupted);
