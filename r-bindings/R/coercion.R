@@ -101,7 +101,9 @@ feeds_of <- function(newdata, signature) {
     if (!identical(column$unit, "date")) return(list(problems = "a Date, expected a number"))
   } else if (inherits(values, "POSIXct")) {
     if (!identical(column$unit, "timestamp")) return(list(problems = "a POSIXct, expected a number"))
-  } else if (is.factor(values) || !(is.numeric(values) || is.logical(values)) || inherits(values, "difftime"))
+  } else if (is.character(values) && spec$dtype %in% c("int64", "uint64") && all(grepl("^-?[0-9]{1,20}$", values)))
+    return(list(value = values))  # whole numbers beyond 2^53 are decimal text
+  else if (is.factor(values) || !(is.numeric(values) || is.logical(values)) || inherits(values, "difftime"))
     return(list(problems = paste0("a ", class(values)[1], ", expected a number")))
   value <- as.double(values)
   if (!startsWith(spec$dtype, "float") && any(value != trunc(value), na.rm = TRUE))
@@ -139,13 +141,22 @@ feeds_of <- function(newdata, signature) {
   if (.is_label(spec)) {
     levels <- .levels_of(spec$columns[[1]])
     value <- as.integer(value)
-    value[value < 0L] <- NA
+    value[value < 0L | value >= length(levels)] <- NA  # a level the model keeps without knowing it has no value here
     if (!is.character(levels)) return(levels[value + 1L])
     return(structure(value + 1L, levels = levels, class = "factor"))
   }
   if (length(dim(value)) == 1L) value <- as.vector(value)
+  if (length(dim(value)) == 2L && .is_categorical(spec)) value <- .decoded_block(value, spec)
   if (length(dim(value)) == 2L && length(spec$columns)) colnames(value) <- vapply(spec$columns, `[[`, "", "name")
   value
+}
+
+# A block of codes as the values of its levels; as text where they are not of one type.
+.decoded_block <- function(codes, spec) {
+  levels <- lapply(spec$columns, .levels_of)
+  if (length(unique(vapply(levels, typeof, ""))) > 1L) levels <- lapply(spec$columns, .level_texts)
+  values <- unlist(lapply(seq_along(levels), function(j) levels[[j]][ifelse(codes[, j] < 0L, NA_integer_, as.integer(codes[, j]) + 1L)]))
+  matrix(values, nrow(codes), ncol(codes))
 }
 
 # A data frame for a data frame, its row names kept and matrices spread as <output>_<column>; else a list of arrays.
