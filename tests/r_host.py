@@ -1,4 +1,4 @@
-"""An R process that serves models, for tests: r-bindings/interop/server.R and any script beside it."""
+"""An R process that serves the models of interop/r_server.R, for tests; and R code run beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 BINDINGS = Path(__file__).parents[1] / "r-bindings"
 LIBRARY = BINDINGS / "dist" / "library"
+SERVER = Path(__file__).parent / "interop" / "r_server.R"
 
 
 def environment() -> dict[str, str]:
@@ -41,10 +42,10 @@ def run(code: str, *arguments: str) -> str:
 
 
 class Host:
-    """interop/server.R, running; its log is kept."""
+    """interop/r_server.R, running; its log is kept."""
 
     def __init__(self, *arguments: str) -> None:
-        command = ["Rscript", str(BINDINGS / "interop" / "server.R"), *arguments]
+        command = ["Rscript", str(SERVER), *arguments]
         self.process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -102,12 +102,12 @@
   lapply(seq(1, rows, step), function(from) lapply(feeds, take, seq(from, min(rows, from + step - 1))))
 }
 
-.infer <- function(call, feeds, wanted, timeout_s, how = NULL) {
+.infer <- function(call, feeds, wanted, timeout_s) {
   if (call$pid != Sys.getpid()) mlb_stop("ClosedError", "the connection does not survive a fork", "load the model again in this process")
   if (any(call$texts)) feeds[call$texts] <- lapply(feeds[call$texts], enc2utf8)
   all <- identical(wanted, names(call$outputs))
   asked <- if (!all || any(call$coded)) wanted
-  got <- .checked_call(.Call(C_mlb_infer, call$connection, call$model, call$version, call$plan, feeds, asked, call$coded[wanted], timeout_s, how), call$where)
+  got <- .checked_call(.Call(C_mlb_infer, call$connection, call$model, call$version, call$plan, feeds, asked, call$coded[wanted], timeout_s), call$where)
   at <- match(wanted, names(got$values))
   if (anyNA(at)) mlb_stop("InferenceError", paste0(call$where, ": the answer lacks ", paste(sQuote(wanted[is.na(at)], FALSE), collapse = ", ")))
   odd <- got$datatype[at] != call$datatypes[wanted] | got$rank[at] != call$ranks[wanted]

@@ -179,8 +179,7 @@ mlb_serve <- function(models, address = "127.0.0.1:8001", token = NULL, tls = NU
     .Call(C_mlb_refuse, host, match(toupper(.status_codes[[class]]), .statuses), known[[class]], class, "")
     return(TRUE)
   }
-  id <- paste(sprintf("%02x", as.integer(charToRaw(basename(tempfile(""))))), collapse = "")
-  id <- substr(id, nchar(id) - 15L, nchar(id))
+  id <- basename(tempfile(""))  # random, and without a step of the model's stream of random numbers
   .server_log(held, paste0("failed (correlation id ", id, ")"), conditionMessage(cause))
   away <- class %in% c("BridgeError", "WorkerDiedError", "UnavailableError", "MissingDependencyError")
   text <- paste0(if (away) "the model is not available" else "the model failed", " (correlation id ", id, ")")

@@ -210,9 +210,9 @@ SEXP mlb_ready(SEXP handle, SEXP model, SEXP version, SEXP timeout_s) {
   END_RCPP
 }
 
-// One ModelInfer. `plan`: parallel vectors name, datatype, rank, rounds of `values`. `outputs`: names asked for, or NULL,
-// those in `codes` as codes. `how`: list(typed, parameters, metadata): the wire's form, and named texts that go along.
-SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP outputs, SEXP codes, SEXP timeout_s, SEXP how) {
+// One ModelInfer, raw. `plan`: parallel vectors name, datatype, rank, rounds of `values`. `outputs`: names asked for, or NULL,
+// those in `codes` as codes.
+SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP outputs, SEXP codes, SEXP timeout_s) {
   BEGIN_RCPP
   auto& connection = mlb::connection_of(handle);
   google::protobuf::Arena arena;
@@ -220,14 +220,6 @@ SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SE
   request->set_model_name(CHAR(STRING_ELT(model, 0)));
   request->set_model_version(CHAR(STRING_ELT(version, 0)));
   grpc::ClientContext context;
-  bool typed = false;
-  if (!Rf_isNull(how)) {
-    const Rcpp::List form(how);
-    typed = Rcpp::as<bool>(form["typed"]);
-    const Rcpp::CharacterVector metadata(form["metadata"]);
-    for (R_xlen_t i = 0; i < metadata.size(); ++i)
-      context.AddMetadata(std::string(Rcpp::CharacterVector(metadata.names())[i]), std::string(metadata[i]));
-  }
   const SEXP name = VECTOR_ELT(plan, 0), datatype = VECTOR_ELT(plan, 1), rank = VECTOR_ELT(plan, 2), rounds = VECTOR_ELT(plan, 3);
   try {
     for (R_xlen_t i = 0; i < Rf_xlength(values); ++i) {
@@ -236,8 +228,7 @@ SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SE
       tensor->set_name(target.name);
       tensor->set_datatype(target.datatype);
       std::vector<std::size_t> missing;
-      const auto shape = mlb::write_tensor(VECTOR_ELT(values, i), target, typed ? nullptr : request->add_raw_input_contents(),
-                                           typed ? tensor->mutable_contents() : nullptr, &missing);
+      const auto shape = mlb::write_tensor(VECTOR_ELT(values, i), target, request->add_raw_input_contents(), nullptr, &missing);
       tensor->mutable_shape()->Add(shape.begin(), shape.end());
       if (!missing.empty()) (*tensor->mutable_parameters())["missing"].set_string_param(mlb::write_missing(missing));
     }

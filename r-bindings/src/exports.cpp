@@ -30,7 +30,7 @@ static const R_CallMethodDef kRoutines[] = {
     ROUTINE(mlb_describe, 4),
     ROUTINE(mlb_metadata, 4),
     ROUTINE(mlb_ready, 4),
-    ROUTINE(mlb_infer, 9),
+    ROUTINE(mlb_infer, 8),
     ROUTINE(mlb_listen, 2),
     ROUTINE(mlb_port, 1),
     ROUTINE(mlb_take, 2),

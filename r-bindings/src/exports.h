@@ -12,7 +12,7 @@ SEXP mlb_disconnect(SEXP handle);
 SEXP mlb_describe(SEXP handle, SEXP model, SEXP version, SEXP timeout_s);
 SEXP mlb_metadata(SEXP handle, SEXP model, SEXP version, SEXP timeout_s);
 SEXP mlb_ready(SEXP handle, SEXP model, SEXP version, SEXP timeout_s);
-SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP outputs, SEXP codes, SEXP timeout_s, SEXP how);
+SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP outputs, SEXP codes, SEXP timeout_s);
 
 SEXP mlb_listen(SEXP models, SEXP settings);
 SEXP mlb_port(SEXP host);

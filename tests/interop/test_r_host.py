@@ -190,8 +190,8 @@ def test_a_block_of_levels_and_a_block_of_codes_mean_the_same(channel):
 
 
 def r_answers(expression):
-    """Ask R itself: the fitted models of interop/server.R, without a server; a missing label is None."""
-    script = r_host.BINDINGS / "interop" / "server.R"
+    """Ask R itself: the fitted models of r_server.R, without a server; a missing label is None."""
+    script = r_host.SERVER
     code = f'lines <- readLines("{script}"); eval(parse(text = lines[seq_len(grep("^slow", lines)[1] - 1)])); cat(format({expression}, digits = 17))'
     return [None if v == "NA" else v for v in r_host.run(code).split()]
 
