@@ -64,12 +64,22 @@ def _as_matrix(classes: int) -> tuple[np.ndarray, np.ndarray]:
     return weights, bias
 
 
+class _Body(Graph):
+    """The graph inside a loop: a name inside may not repeat one outside."""
+
+    def __init__(self, outer: Graph) -> None:
+        super().__init__(outer.signature)
+        self._outer = outer
+
+    def name(self, stem: str = "v") -> str:
+        return self._outer.name(stem)
+
+
 def _step(outer: Graph, q: str, diagonal: str, classes: int):
     """Return the body of the loop: a sweep over the classes for the rows whose conditions do not hold yet."""
     from onnx import helper
 
-    inner = Graph(outer.signature)
-    inner.name = outer.name  # type: ignore[method-assign] - a name inside may not repeat one outside
+    inner = _Body(outer)
     ar = Arithmetic(inner)
     turn, go, p, active = (outer.name(stem) for stem in ("turn", "go", "p", "active"))
     deep = inner.add("Unsqueeze", p, inner.const([2], "int64"))

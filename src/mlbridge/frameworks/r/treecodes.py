@@ -50,7 +50,7 @@ def looked_up(
     at = {i: places[i][1] for i in factors}  # type: ignore[index]
     block, size = blocks.pop(), places[factors[0]][2]  # type: ignore[index]
     codes = _gathered(ar, str(block), size, at, tables) if len(factors) * width <= _MAX_GATHERED else _one_by_one(ar, names, tables)
-    numeric = sorted((i for i in range(len(columns)) if i not in tables), key=lambda i: places[i])  # whole blocks need no Gather
+    numeric = sorted((i for i in range(len(columns)) if i not in tables), key=lambda i: places[i] or ())  # whole blocks need no Gather
     position = {i: width + j for j, i in enumerate(numeric)} | {i: first[i] for i in numbers}
     x = ar.graph.concat([codes, *([ar.columns([names[i] for i in numeric])] if numeric else [])])
     return x, [_moved(t, position, first, sets) for t in trees]
