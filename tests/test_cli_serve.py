@@ -90,3 +90,8 @@ def test_what_cannot_be_served_exits_by_who_can_fix_it(package, words, code):
     command = [sys.executable, "-m", "mlbridge.cli", "serve", *[w.format(p=package) for w in words]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr
+
+
+def test_http_alone_opens_no_grpc(package):
+    with _serving(f"churn={package}", "--http", "127.0.0.1:0") as (_, at):
+        assert set(at) == {"http"}

@@ -26,6 +26,7 @@ from mlbridge.runtimes import wire
 from mlbridge.runtimes.grpc import GrpcRuntime, Place
 from mlbridge.server.repository import Repository
 from mlbridge.server.service import Service
+from mlbridge.server.settings import Settings
 from mlbridge.server.transport import _Handlers
 
 pb = wire.inference_pb2
@@ -150,7 +151,7 @@ def foreign():
 
     def start(source, metadata=None, **settings):
         models.append(source)
-        repository = Repository(None, batching=True, always_raw=True, max_queue=10, max_rows=100)
+        repository = Repository(None, Settings(always_raw=True, max_queue=10, max_rows=100))
         repository.add("m", source)
         server = grpc.server(ThreadPoolExecutor(4), handlers=(_Plain(Service(repository, **settings), metadata),))
         port = server.add_insecure_port("127.0.0.1:0")

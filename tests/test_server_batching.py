@@ -12,6 +12,7 @@ from served_models import Doubler, rows
 from mlbridge.errors import BridgeTimeoutError, CancelledError, OverloadedError
 from mlbridge.interfaces import Deadline
 from mlbridge.server.batching import Batcher
+from mlbridge.server.caller import Caller
 from mlbridge.server.timing import Timing
 
 
@@ -27,6 +28,14 @@ def make(session=None, **keywords):
 
 def submit(batcher, x, **keywords):
     return batcher.submit({"x": x}, len(x), **keywords)[0]["y"]
+
+
+class Client(Caller):
+    def __init__(self, name):
+        self._name = name
+
+    def name(self):
+        return self._name
 
 
 class Held:
@@ -206,8 +215,8 @@ def test_a_full_queue_refuses_at_once():
 
 def test_a_greedy_client_makes_room_for_another_one():
     with Held(max_queue=4) as held:
-        greedy = [held.queue(rows(1, seed=i), client=lambda: "greedy") for i in range(4)]
-        modest = held.pool.submit(submit, held.batcher, rows(1, seed=9), client=lambda: "modest")
+        greedy = [held.queue(rows(1, seed=i), caller=Client("greedy")) for i in range(4)]
+        modest = held.pool.submit(submit, held.batcher, rows(1, seed=9), caller=Client("modest"))
         with pytest.raises(OverloadedError):
             greedy[3].result(30)
         held.go()
@@ -217,8 +226,8 @@ def test_a_greedy_client_makes_room_for_another_one():
 
 def test_clients_take_turns():
     with Held(max_rows=2) as held:
-        a = [held.queue(rows(1, seed=i), client=lambda: "a") for i in range(3)]
-        b = held.queue(rows(1, seed=5), client=lambda: "b")
+        a = [held.queue(rows(1, seed=i), caller=Client("a")) for i in range(3)]
+        b = held.queue(rows(1, seed=5), caller=Client("b"))
         held.go()
         for future in (*a, b):
             future.result(30)
@@ -255,7 +264,7 @@ def _storm(batches, seed):
             timer = threading.Timer(float(own.uniform(0, 0.003)), deadline.cancel)
             timer.start()
         try:
-            got = submit(batcher, x, deadline=deadline if kind < 0.6 else None, client=lambda: seed % 5)
+            got = submit(batcher, x, deadline=deadline if kind < 0.6 else None, caller=Client(seed % 5))
         except (BridgeTimeoutError, CancelledError):
             return kind < 0.3, False
         return bool((got == x * 2).all()), True

@@ -134,7 +134,7 @@ def test_zero_rows_are_answered_with_zero_rows(served):
 def test_a_client_that_hangs_up_frees_the_queue(served):
     server, line, session = served
     batcher = server._repository.served()[0].batcher
-    batcher._concurrency = 1
+    batcher._lanes = 1
     session.open.clear()
     data = message(rows(1)).SerializeToString()
     running = line.raw.future(data)

@@ -49,6 +49,7 @@ setup_system() {
     echo "R is not installed; tests that need it are skipped" >&2
   if ! command -v javac >/dev/null; then apt_install openjdk-17-jdk-headless || echo "Java is not installed; tests that need it are skipped" >&2; fi
   if ! command -v mvn >/dev/null; then apt_install maven || echo "Maven is not installed; the jar is not built" >&2; fi
+  if ! command -v h2load >/dev/null; then apt_install nghttp2-client || echo "h2load is not installed; throughput is not benchmarked" >&2; fi
   # rpy2 builds against the R that is there, so it comes after it; the demo needs neither
   if command -v R >/dev/null; then .venv/bin/python -m uv pip install -q --python .venv/bin/python -c constraints.txt -e '.[r]'; fi
   touch .venv/.system-ready

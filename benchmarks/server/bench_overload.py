@@ -10,8 +10,7 @@ import grpc
 import numpy as np
 
 from benchmarks.harness import Bar, Row, Section
-from benchmarks.server.load import process
-from benchmarks.server.models import METHOD
+from benchmarks.server.load import METHOD, process
 from mlbridge.runtimes.wire import inference_pb2
 
 _SERVER = """
@@ -80,7 +79,7 @@ def bench(quick: bool) -> Section:
     )
     seconds = 4.0 if quick else 20.0
     with process(_SERVER) as line:
-        address, http = line.split()
+        address, http = line.address.split()
         asyncio.run(_offer(address, 50, 1.0))
         peak = max(asyncio.run(_offer(address, rate, seconds))[0] for rate in (95, 110))
         before = _memory(http)

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from benchmarks.server.load import process
+from benchmarks.server.load import Process, process
 from mlbridge.runtimes.wire import inference_pb2
 
-__all__ = ["METHOD", "message", "served"]
+__all__ = ["message", "served"]
 
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _SERVER = """
 import sys
 import numpy as np
@@ -35,17 +34,16 @@ server.wait()
 
 
 @contextmanager
-def served(kind: str, *, batching: bool = True) -> Iterator[str]:
-    """Serve a model in its own process; yields its address."""
-    with process(_SERVER, kind, "on" if batching else "off") as address:
-        yield address
+def served(kind: str, *, batching: bool = True) -> Iterator[Process]:
+    """Serve `logistic`, `forest` (converted) or `native-forest` in its own process."""
+    with process(_SERVER, kind, "on" if batching else "off") as server:
+        yield server
 
 
 def message(rows: int = 1) -> bytes:
     """Return a request of that many rows of 30 numbers."""
     x = np.random.default_rng(1).normal(size=(rows, 30))
     request = inference_pb2.ModelInferRequest(model_name="m")
-    dtype = "FP64"
-    request.inputs.add(name="features", datatype=dtype, shape=x.shape)
+    request.inputs.add(name="features", datatype="FP64", shape=x.shape)
     request.raw_input_contents.append(x.tobytes())
     return request.SerializeToString()

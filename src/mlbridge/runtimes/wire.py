@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,18 @@ from ._proto._pool import POOL
 
 __all__ = [
     "BRIDGE",
+    "ID",
     "MISSING",
     "NUMPY",
     "POOL",
+    "RAW_IN",
+    "RAW_OUT",
     "SERVICE",
+    "Parted",
     "clip",
     "contents_array",
     "datatype_of",
+    "field",
     "fill_contents",
     "inference_pb2",
     "join_bytes",
@@ -34,19 +39,23 @@ __all__ = [
     "missing_indices",
     "mlbridge_pb2",
     "pack_array",
+    "part",
     "raw_array",
     "split_bytes",
     "tensor_array",
     "text_values",
+    "varint",
 ]
 
 SERVICE = "inference.GRPCInferenceService"
 BRIDGE = "mlbridge.v1.Bridge"
 MISSING = "missing"  # name of the tensor parameter that lists missing elements
+ID, RAW_IN, RAW_OUT = 0x1A, 0x3A, 0x32  # first bytes of the fields id, raw_input_contents and raw_output_contents
 NUMPY: dict[str, np.dtype] = {d.oip: np.dtype(d.numpy) for d in DTYPES.values() if d.numpy and d.oip != "BYTES"}
 
 _MAX_RANK = 32  # numpy takes 64; nobody means more than a handful
 _MAX_ELEMENTS = 1 << 48  # products beyond are attacks, and this keeps numpy's own arithmetic from overflowing
+_MAX_RAWS = 64  # a message with more raw contents is read by protobuf, which is faster at that
 _MAX_NAME = 128  # longer names break HTTP/2 trailers when echoed
 _LENGTH = struct.Struct("<I")
 _FIELD = {
@@ -294,3 +303,89 @@ def missing_indices(parameters: Any, size: int, where: str) -> list[int]:
 def metadata_shape(spec: TensorSpec) -> list[int]:
     """Return a spec's shape as the protocol writes it: -1 for any size."""
     return [d if isinstance(d, int) else -1 for d in spec.shape]
+
+
+# ---------------------------------------------------------------- the bytes themselves
+
+
+class Parted(NamedTuple):
+    """A message in three: all but id and raw contents, the id, the raw contents."""
+
+    head: bytes
+    id: bytes
+    raws: list[bytes]
+
+
+def part(message: bytes, tag: int) -> Parted | None:
+    """Part a serialized ModelInferRequest or -Response without parsing it; None where raw contents are not all at its end.
+
+    Fields are independent of each other, so messages of equal heads differ in id and raw contents only: what was
+    found out about one head holds for all of them. A head may be malformed; only protobuf tells.
+
+    Parameters
+    ----------
+    message : bytes
+        As it came.
+    tag : int
+        `RAW_IN` or `RAW_OUT`.
+
+    Examples
+    --------
+    >>> part(field(0x0A, b"m") + field(ID, b"7") + field(RAW_IN, b"abcd"), RAW_IN)
+    Parted(head=b'\\n\\x01m', id=b'7', raws=[b'abcd'])
+    """
+    at, end, id_at, id_from, id_to = 0, len(message), 0, 0, 0
+    raws: list[bytes] = []
+    try:
+        while (kind := message[at]) != tag:
+            if kind & 0x87 != 2 or (kind == ID and id_to):
+                return None
+            size, start = message[at + 1], at + 2
+            if size > 127:
+                size, start = varint(message, at + 1)
+            if kind == ID:
+                id_at, id_from, id_to = at, start, start + size
+            at = start + size
+        head = message[:id_at] + message[id_to:at] if id_to else message[:at]
+        while at < end:
+            if message[at] != tag or len(raws) == _MAX_RAWS:
+                return None
+            size, start = message[at + 1], at + 2
+            if size > 127:
+                size, start = varint(message, at + 1)
+            at = start + size
+            raws.append(message[start:at])
+    except IndexError:
+        return None
+    return Parted(head, message[id_from:id_to], raws) if at == end else None
+
+
+def field(tag: int, content: bytes) -> bytes:
+    """Write a length-delimited field.
+
+    Examples
+    --------
+    >>> field(0x0A, b"m")
+    b'\\n\\x01m'
+    """
+    size = len(content)
+    if size < 128:
+        return bytes((tag, size)) + content
+    out = bytearray((tag,))
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    out.append(size)
+    return bytes(out) + content
+
+
+def varint(message: bytes, at: int) -> tuple[int, int]:
+    """Read a variable-length number; returns it and where the next thing begins. IndexError where the message ends."""
+    value = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128 or shift > 63:
+            return value, at
+        shift += 7

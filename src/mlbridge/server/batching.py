@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, MlbridgeError, OverloadedError
 from ..interfaces import UNBOUNDED, Deadline
+from .caller import Caller
 from .timing import Timing
 
 __all__ = ["Batcher", "Ticket"]
@@ -24,14 +25,12 @@ __all__ = ["Batcher", "Ticket"]
 Feeds = Mapping[str, np.ndarray]
 Run = Callable[[Any, "list[str] | None", "Deadline | None"], "dict[str, np.ndarray]"]
 
-_WORTH_A_THREAD_S = 2e-4
+_SHORTER_THAN_WAITING_S = 1e-4  # a call this short costs less than a thread's sleep and waking
+_BRIEF_S = 1e-3  # a call this short is over before another thread could make use of its place
 _SHORT_S = 0.02  # a call this short is over before a cancellation could save anything
+_NOBODY = Caller()
 _WAITING, _LEADING, _RIDING, _DONE = range(4)
 _FINAL = (BridgeTimeoutError, CancelledError, OverloadedError, ClosedError)  # of the call, not of a request's values
-
-
-def _nobody() -> Hashable:
-    return None
 
 
 class Ticket:
@@ -84,7 +83,8 @@ class Batcher:
         on_batch: Callable[[int, int, int], None] | None = None,
     ) -> None:
         self._run, self._batched, self._max_queue = run, batched, max_queue
-        self._concurrency, self._cores, self._on_batch = concurrency, cores, on_batch
+        self._concurrency, self._on_batch = concurrency, on_batch
+        self._lanes = min(concurrency, cores) if concurrency >= UNBOUNDED else concurrency
         self.max_rows = max_rows
         self.timing = Timing()
         self._lock = threading.Lock()
@@ -102,11 +102,14 @@ class Batcher:
         """How many calls run now."""
         return self._active
 
-    def _lanes(self) -> int:
-        """Calls worth making at once: threads only hinder each other on kernels of some microseconds."""
-        if self._concurrency < UNBOUNDED:
-            return self._concurrency
-        return self._cores if not self._batched or self.timing.one_s > _WORTH_A_THREAD_S else 1
+    def _idle(self, rows: int) -> bool:
+        """Whether a request of that many rows may run now."""
+        if self._waiting:
+            return False
+        if self._active < self._lanes:
+            return True
+        timing = self.timing
+        return self._concurrency >= UNBOUNDED and 0 < timing.least_s + timing.row_s * rows < _SHORTER_THAN_WAITING_S
 
     # -------------------------------------------------- the way of one request
 
@@ -116,8 +119,7 @@ class Batcher:
         rows: int | None,
         names: list[str] | None = None,
         deadline: Deadline | None = None,
-        client: Callable[[], Hashable] = _nobody,
-        tie: Callable[[Deadline], None] | None = None,
+        caller: Caller = _NOBODY,
     ) -> tuple[dict[str, np.ndarray], int]:
         """Run a request, alone or in company.
 
@@ -125,10 +127,8 @@ class Batcher:
         ----------
         feeds, rows, names, deadline
             What to run, its rows (None where rows are not independent), the outputs, when to give up.
-        client : callable
-            Tells who asks, where it matters: clients share the queue fairly.
-        tie : callable, optional
-            Called with the deadline where the request waits or runs long, to tie it to the caller's cancellation.
+        caller : Caller
+            Who asks: clients share the queue fairly, and one that gives up is not worked for.
 
         Returns
         -------
@@ -148,20 +148,25 @@ class Batcher:
         if deadline is not None:
             self._refuse_hopeless(deadline, rows)
         with self._lock:
-            if not self._waiting and self._active < self._lanes():
+            if self._idle(rows or 1):
                 self._active += 1
                 ticket = None
             else:
                 deadline = deadline or Deadline()
-                ticket = self._enqueue(Ticket(feeds, rows, names, deadline, client()))
-        if ticket is None:
-            if tie is not None and not 0 < self.timing.predict_s(rows or 1) < _SHORT_S:
-                deadline = deadline or Deadline()
-                tie(deadline)
+                ticket = self._enqueue(Ticket(feeds, rows, names, deadline, caller.name()))
+        if ticket is not None:
+            assert deadline is not None
+            caller.tie(deadline)
+            with caller.aside:
+                return self._wait(ticket)
+        expected = self.timing.predict_s(rows or 1)
+        if 0 < expected < _BRIEF_S:
             return self._alone(feeds, rows, names, deadline), 0
-        if tie is not None:
-            tie(ticket.deadline)  # type: ignore[arg-type]
-        return self._wait(ticket)
+        if not 0 < expected < _SHORT_S:
+            deadline = deadline or Deadline()
+            caller.tie(deadline)
+        with caller.aside:
+            return self._alone(feeds, rows, names, deadline), 0
 
     def _alone(self, feeds: Feeds, rows: int | None, names: list[str] | None, deadline: Deadline | None) -> dict[str, np.ndarray]:
         try:
@@ -256,7 +261,7 @@ class Batcher:
                         t.state = _RIDING
                     batch[0].state, batch[0].batch = _LEADING, batch
                     batch[0].wake.release()
-                    if self._active >= self._lanes() or not self._waiting:
+                    if self._active >= self._lanes or not self._waiting:
                         return
                     self._active += 1
                     continue

@@ -28,8 +28,8 @@ from ..runtimes.wire import (
     text_values,
 )
 from ..signature import TensorSpec, level_text
-from ..tensors import input_error
-from .shortcuts import NOTHING, Decoded, compile_single, packer, plan_inputs
+from ..tensors import Coercion, input_error
+from .shortcuts import NOTHING, Decoded, Recipe, Writer, kinds_of
 
 __all__ = ["Codec", "Decoded", "Incoming", "Outgoing"]
 
@@ -58,9 +58,6 @@ class Outgoing(NamedTuple):
     missing: Sequence[int] = ()
 
 
-_OutputTensor = inference_pb2.ModelInferResponse.InferOutputTensor
-
-
 class Codec:
     """Messages to feeds and results to messages, for one model.
 
@@ -77,14 +74,13 @@ class Codec:
     def __init__(self, model: Model, name: str, version: str, *, always_raw: bool = False) -> None:
         self.signature = model.signature
         self.name, self.version, self._always_raw = name, version, always_raw
-        self._coercion = model._coercion
+        self._coercion = Coercion(model.signature)
         self._blocks = {s.name: s for s in self.signature.inputs}
         self._columns = {c.name: (s, c) for s in self.signature.inputs for c in s.columns}
         self._outputs = {s.name: s for s in self.signature.outputs}
-        self._plans = plan_inputs(self.signature)
-        self._shortest = compile_single(*next(iter(self._plans.items()))) if self._plans and len(self._plans) == 1 else None
+        self._kinds = kinds_of(self.signature)
+        self._writer = Writer(name, version, self.signature.outputs)
         self._plain = {s.name: datatype_of(s) for s in self.signature.outputs if not s.categorical and s.dtype != "string"}
-        self._packers = {s.name: (datatype_of(s), packer(s)) for s in self.signature.outputs}
         self._half = any(s.dtype == "float16" for s in self.signature.outputs)
         self._levels = {s.name: _level_octets(s) for s in self.signature.outputs if s.categorical and datatype_of(s) == "BYTES"}
 
@@ -92,41 +88,26 @@ class Codec:
 
     def decode(self, request: Any) -> Decoded:
         """Turn a ModelInferRequest into feeds; InputError lists every problem, UnsupportedError names what is not offered."""
-        if self._shortest is not None:
-            how = self._shortest(request)
-            if how is not None:
-                return how
-        if self._plans is not None:
-            feeds = self._short(request)
-            if feeds is not None:
-                names, codes = self._requested(request) if request.outputs else (None, NOTHING)
-                return Decoded(feeds, len(next(iter(feeds.values()))), names, False, codes)
-        return self._long(request)
+        recipe = self.recipe(request)
+        how = None if recipe is None else recipe.read(request.raw_input_contents)
+        return self._long(request) if how is None else how
 
-    def _short(self, request: Any) -> dict[str, np.ndarray] | None:
-        plans, raws, tensors = self._plans, request.raw_input_contents, request.inputs
-        if len(raws) != len(plans) or len(tensors) != len(plans) or request.parameters:  # type: ignore[arg-type]
+    def recipe(self, request: Any) -> Recipe | None:
+        """Return how to read the request, and every other of the same head; None where only the long way can."""
+        kinds, tensors = self._kinds, request.inputs
+        if kinds is None or len(tensors) != len(kinds) or request.parameters:
             return None
-        feeds: dict[str, np.ndarray] = {}
-        rows = 0
-        for tensor, raw in zip(tensors, raws):
-            name = tensor.name
-            plan = plans.get(name)  # type: ignore[union-attr]
-            if plan is None or tensor.datatype != plan.datatype or tensor.HasField("contents") or tensor.parameters or name in feeds:
+        inputs, rows = {}, 0
+        for tensor in tensors:
+            name, shape = tensor.name, tuple(tensor.shape)
+            kind = kinds.get(name)
+            if kind is None or name in inputs or tensor.datatype != kind.datatype or tensor.HasField("contents") or tensor.parameters:
                 return None
-            shape = tuple(tensor.shape)
-            if len(shape) != plan.rank or shape[1:] != plan.tail or len(raw) != shape[0] * plan.row_bytes:
+            if not shape or shape[0] < 1 or shape[1:] != kind.tail or (rows and rows != shape[0]):
                 return None
-            if not shape[0] or (rows and rows != shape[0]):
-                return None
-            rows = shape[0]
-            flat = np.frombuffer(raw, plan.dtype)
-            if plan.refuses_nan:
-                least = np.minimum.reduce(flat)  # NaN where the tensor has one; a dot product would give the GIL away
-                if least != least:
-                    return None
-            feeds[name] = flat.reshape(shape)
-        return feeds
+            inputs[name], rows = kind, shape[0]
+        names, codes = self._requested(request) if request.outputs else (None, NOTHING)
+        return Recipe(list(inputs.items()), rows, names, codes)
 
     def _long(self, request: Any) -> Decoded:
         self.refuse_parameters(request.parameters, _SEQUENCE)
@@ -273,13 +254,13 @@ class Codec:
 
     # -------------------------------------------------- out
 
-    def encode(self, results: Mapping[str, np.ndarray], request_id: str, how: Decoded) -> Any:
-        """Turn results into a ModelInferResponse, raw or typed as the request was."""
+    def encode(self, results: Mapping[str, np.ndarray], request_id: bytes, how: Decoded) -> bytes:
+        """Turn results into a serialized ModelInferResponse, raw or typed as the request was."""
         if not how.typed and not how.codes:
-            answer = self._encode_short(results, request_id)
-            if answer is not None:
-                return answer
-        answer = inference_pb2.ModelInferResponse(model_name=self.name, model_version=self.version, id=request_id)
+            written = self._writer.write(results, request_id)
+            if written is not None:
+                return written
+        answer = inference_pb2.ModelInferResponse(model_name=self.name, model_version=self.version, id=request_id.decode())
         typed = how.typed and not self._always_raw and not (self._half and any(self._outputs[n].dtype == "float16" for n in results))
         for out in self.outgoing(results, how.codes):
             tensor = answer.outputs.add(name=out.name, datatype=out.datatype, shape=out.array.shape)
@@ -289,21 +270,7 @@ class Codec:
                 fill_contents(tensor.contents, out.datatype, out.array)
             else:
                 answer.raw_output_contents.append(pack_array(out.array, out.datatype))
-        return answer
-
-    def _encode_short(self, results: Mapping[str, np.ndarray], request_id: str) -> Any:
-        """Write a raw answer without missing elements; None where there are some."""
-        tensors, raws = [], []
-        for name, array in results.items():
-            datatype, pack = self._packers[name]
-            raw = array.tobytes() if pack is None else pack(array)
-            if raw is None:
-                return None
-            raws.append(raw)
-            tensors.append(_OutputTensor(name=name, datatype=datatype, shape=array.shape))
-        return inference_pb2.ModelInferResponse(
-            model_name=self.name, model_version=self.version, id=request_id, outputs=tensors, raw_output_contents=raws
-        )
+        return answer.SerializeToString()
 
     def outgoing(self, results: Mapping[str, np.ndarray], codes: frozenset[str] = NOTHING) -> list[Outgoing]:
         """Turn results into tensors as clients see them: levels instead of codes, bytes instead of text."""

@@ -6,18 +6,20 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..errors import ClosedError, InputError, UnavailableError
+from ..errors import ClosedError, InputError
 from ..model import Model
-from .access import Access, Tls, check_address
+from .access import Access
+from .logs import log_to_stderr
 from .repository import Repository
 from .service import Service
+from .settings import Settings
 from .transport import Transport
+from .web import Web
 
 __all__ = ["Server", "run", "serve"]
 
@@ -37,7 +39,7 @@ class Server:
     def __init__(self, repository: Repository, service: Service) -> None:
         self._repository, self._service = repository, service
         self._transports: dict[str, Transport] = {}
-        self._web: _Web | None = None
+        self._web: Web | None = None
         self.addresses: dict[str, str] = {}
         self._stopped = threading.Event()
         self._stopping = threading.Lock()
@@ -62,6 +64,20 @@ class Server:
         for served in self._repository.served():
             out.setdefault(served.name, []).append(served.version)
         return out
+
+    def _listen(self, kind: str, host: str, port: int, settings: Settings) -> None:
+        """Open one listener: `grpc`, `operator` or `http`."""
+        if kind == "http":
+            from .rest import application
+
+            app = application(self._service, Access(settings.token), max_bytes=settings.max_message_mib << 20)
+            self._web = Web(app, host, port, settings.tls)
+            self.addresses[kind] = self._web.address
+            return
+        access = Access(settings.token, operator_token=settings.operator_token, operates=kind == "operator")
+        transport = self._transports[kind] = Transport(self._service, access, host, port, settings)
+        transport.start()
+        self.addresses[kind] = transport.address
 
     def _announce(self) -> None:
         for transport in self._transports.values():
@@ -119,109 +135,15 @@ class Server:
         return f"<Server {'stopped' if self._stopped.is_set() else where}: {', '.join(self.models) or 'no models'}>"
 
 
-class _Web:
-    """uvicorn on a thread of its own."""
-
-    def __init__(self, app: Any, host: str, port: int, tls: Tls | None) -> None:
-        import uvicorn
-
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio turns Nagle off only where it sees TCP
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((host, port))
-            self._socket.listen(1024)  # before uvicorn is up: whoever knows the address may connect
-        except OSError as exc:
-            self._socket.close()
-            raise UnavailableError(f"cannot listen on {host}:{port}: {exc.strerror}", hint="is another server using the port?") from exc
-        self.port = self._socket.getsockname()[1]
-        secure: dict[str, Any] = {}
-        if tls is not None:
-            secure = {"ssl_keyfile": tls.key, "ssl_certfile": tls.certificate}
-            if tls.client_authority:
-                import ssl
-
-                secure |= {"ssl_ca_certs": tls.client_authority, "ssl_cert_reqs": ssl.CERT_REQUIRED}
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=1024,
-            timeout_keep_alive=30,
-            h11_max_incomplete_event_size=64 << 10,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            **secure,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, name="mlbridge-http", daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        asyncio.run(self._server.serve(sockets=[self._socket]))
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(5.0)
-        if self._thread.is_alive():
-            self._server.force_exit = True
-            self._thread.join(5.0)
-        self._socket.close()
-
-
-def serve(
-    models: Mapping[str, Any],
-    *,
-    grpc: str | None = None,
-    http: str | None = None,
-    operator: str | None = None,
-    token: str | None = None,
-    operator_token: str | None = None,
-    tls: Any = None,
-    insecure: bool = False,
-    default: Mapping[str, str] | None = None,
-    trust: str = "data",
-    batching: bool = True,
-    max_queue: int = 128,
-    max_rows: int = 1024,
-    max_message_mib: int = 16,
-    max_calls: int = 256,
-    max_streams: int = 32,
-    always_raw: bool = False,
-    write_signature: bool = False,
-) -> Server:
+def serve(models: Mapping[str, Any], **settings: Any) -> Server:
     """Serve models on the Open Inference Protocol v2.
 
     Parameters
     ----------
     models : dict
         Name to a Model, a path or a URI, or to a dict of version (digits) to those. Models passed in stay the caller's.
-    grpc, http : str, optional
-        Addresses, ``host:port``; port 0 takes a free one. Without any, gRPC listens on 127.0.0.1:8001.
-    operator : str, optional
-        Address of a second gRPC listener that also takes the repository calls; off by default.
-    token, operator_token : str, optional
-        What callers show as ``authorization: Bearer …``.
-    tls : tuple or dict, optional
-        (key, certificate[, client_authority]): paths of PEM files.
-    insecure : bool
-        Listen beyond this machine without TLS and token.
-    default : dict, optional
-        Name to the version that answers where a request names none; else the highest.
-    trust : str
-        For paths, as in `mlbridge.load`.
-    batching : bool
-        Whether requests that wait may share a call of the model.
-    max_queue, max_rows : int
-        Requests that may wait per model; rows of one call.
-    max_message_mib, max_calls, max_streams : int
-        Limits: a message, calls at once, open streams.
-    always_raw : bool
-        Answer raw also where the request was typed.
-    write_signature : bool
-        Write the signature into ModelMetadata's properties.
+    **settings
+        As in `Settings`: `grpc`, `http`, `token`, `tls`, `batching`, ….
 
     Returns
     -------
@@ -237,33 +159,16 @@ def serve(
     """
     if not isinstance(models, Mapping):
         raise InputError("models must be a dict of name to model")
-    secure = Tls.of(tls)
-    if grpc is None and http is None:
-        grpc = "127.0.0.1:8001"
-    where = {k: check_address(a, tls=secure, token=token, insecure=insecure) for k, a in (("grpc", grpc), ("http", http)) if a is not None}
-    if operator is not None:
-        where["operator"] = check_address(operator, tls=secure, token=operator_token or token, insecure=insecure)
-    repository = Repository(_opener(trust), batching=batching, always_raw=always_raw, max_queue=max_queue, max_rows=max_rows)
-    service = Service(repository, write_signature=write_signature, version=_version())
+    wanted = Settings.of(settings)
+    where = wanted.addresses()
+    repository = Repository(_opener(wanted.trust), wanted)
+    service = Service(repository, write_signature=wanted.write_signature, version=_version())
     server = Server(repository, service)
     try:
         for name, version, source in _versions(models):
-            repository.add(name, source, version=version, default=(default or {}).get(name))
-        limits: dict[str, Any] = {"max_message_mib": max_message_mib, "max_calls": max_calls, "max_streams": max_streams}
-        for kind in ("grpc", "operator"):
-            if kind in where:
-                access = Access(token, operator_token=operator_token, operates=kind == "operator")
-                transport = Transport(service, access, *where[kind], tls=secure, **limits)
-                server._transports[kind] = transport
-                transport.start()
-                server.addresses[kind] = transport.address
-        if "http" in where:
-            from .rest import application
-
-            host, port = where["http"]
-            app = application(service, Access(token), max_bytes=max_message_mib << 20)
-            server._web = _Web(app, host, port, secure)
-            server.addresses["http"] = f"[{host}]:{server._web.port}" if ":" in host else f"{host}:{server._web.port}"
+            repository.add(name, source, version=version, default=(wanted.default or {}).get(name))
+        for kind, (host, port) in where.items():
+            server._listen(kind, host, port, wanted)
     except BaseException:
         server.stop(0.0)
         raise
@@ -295,6 +200,7 @@ def run(models: Mapping[str, Any], *, on_ready: Callable[[Server], object] | Non
             os._exit(128 + number)
         asked.set()
 
+    log_to_stderr()
     before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         server = serve(models, **settings)

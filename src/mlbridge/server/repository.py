@@ -21,6 +21,8 @@ from ..model import Model
 from ..runtimes.wire import clip
 from .batching import Batcher
 from .codec import Codec
+from .settings import Settings
+from .shortcuts import Recipe
 from .statistics import Statistics
 
 __all__ = ["Repository", "Served"]
@@ -33,19 +35,18 @@ _NAME = re.compile(r"[\w.\-]{1,128}")
 class Served:
     """One version of one model, ready to answer."""
 
-    def __init__(
-        self, name: str, version: str, model: Model, *, owned: bool, batching: bool, always_raw: bool, max_queue: int, max_rows: int
-    ) -> None:
+    def __init__(self, name: str, version: str, model: Model, settings: Settings, *, owned: bool) -> None:
         self.name, self.version, self.model, self._owned = name, version, model, owned
-        self.codec = Codec(model, name, version, always_raw=always_raw)
+        self.codec = Codec(model, name, version, always_raw=settings.always_raw)
         self.statistics = Statistics()
         self.batcher = Batcher(
             self._run,
-            batched=batching and model.signature.batched,
+            batched=settings.batching and model.signature.batched,
             concurrency=model._session.max_concurrency,
-            cores=_cores(),
-            max_queue=max_queue,
-            max_rows=max_rows,
+            # Models in this interpreter run one at a time whatever one does: side by side they would only halve the batches.
+            cores=1 if model.route.runtime == "python" and model.signature.batched else _cores(),
+            max_queue=settings.max_queue,
+            max_rows=settings.max_rows,
             on_batch=self.statistics.executed,
         )
         self._lock = threading.Lock()
@@ -55,16 +56,14 @@ class Served:
     def _run(self, feeds: dict[str, Any], names: list[str] | None, deadline: Deadline | None) -> dict[str, Any]:
         """Run decoded feeds of at least one row: what `Model.run` would check is known to hold."""
         if names is None and deadline is None:
-            return self.model._run(feeds)
-        return self.model._run(feeds, outputs=names, deadline=deadline)
+            return self.model.run_checked(feeds)
+        return self.model.run_checked(feeds, outputs=names, deadline=deadline)
 
     def hold(self) -> bool:
-        """Take hold; False where it has been replaced meanwhile, UnavailableError where the server is shutting down."""
+        """Take hold; False where it has been replaced meanwhile or the server is shutting down."""
         with self._lock:
-            if self._retired:
+            if self._retired or self._draining:
                 return False
-            if self._draining:
-                raise UnavailableError("the server is shutting down")
             self.held += 1
             return True
 
@@ -113,13 +112,20 @@ class Repository:
     ----------
     opener : callable
         Turns a path or URI into a Model.
-    **settings
-        As for `Served`.
+    settings : Settings
+        Batching, queue and encoding.
+
+    Attributes
+    ----------
+    known : dict of bytes to (Served, Recipe)
+        Heads of requests seen, and who reads them how: another dict after every change of what is served, so whoever
+        wrote into the old one has changed nothing.
     """
 
-    def __init__(self, opener: Callable[[Any], Model], **settings: Any) -> None:
+    def __init__(self, opener: Callable[[Any], Model], settings: Settings) -> None:
         self._open, self._settings = opener, settings
         self._models: dict[str, _Versions] = {}
+        self.known: dict[bytes, tuple[Served, Recipe]] = {}
         self._sources: dict[str, dict[str, Any]] = {}  # what the operator named: all that a repository call may load
         self._pins: dict[str, str] = {}  # defaults the operator chose; else the highest version
         self._failed: dict[tuple[str, str], str] = {}
@@ -140,6 +146,8 @@ class Repository:
                 raise self._absent(name, version)
             if served.hold():
                 return served
+            if self.draining:
+                raise UnavailableError("the server is shutting down")
 
     def _absent(self, name: str, version: str) -> MlbridgeError:
         if name in self._sources and (not version or version in self._sources[name]):
@@ -197,7 +205,7 @@ class Repository:
                 with self._lock:
                     self._failed[name, version] = type(exc).__name__
                 raise
-            served = Served(name, version, model, owned=owned, **self._settings)
+            served = Served(name, version, model, self._settings, owned=owned)
             with self._lock:
                 old = self._models.get(name)
                 by_version = dict(old.by_version) if old else {}
@@ -206,6 +214,7 @@ class Repository:
                 if default is not None:
                     self._pins[name] = default
                 self._models[name] = _Versions(by_version, self._pins.get(name))
+                self.known = {}
                 self._sources.setdefault(name, {})[version] = source
                 self._failed.pop((name, version), None)
         if replaced is not None:
@@ -232,6 +241,7 @@ class Repository:
                 self._models[name] = _Versions(left, self._pins.get(name))
             else:
                 del self._models[name]
+            self.known = {}
         for served in gone:
             served.retire()
         _LOG.info("model unloaded", extra={"model": name, "version": version or "all"})

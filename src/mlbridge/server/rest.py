@@ -16,10 +16,11 @@ from typing import Any
 from ..errors import InputError, MlbridgeError, OverloadedError, UnsupportedError
 from ..interfaces import Deadline
 from .access import Access
+from .caller import Caller
 from .json_tensors import read_request, write_answer
 from .metrics import render
 from .replies import HTTP_STATUS, Reply, inside, refusal
-from .service import Caller, Failed, Service
+from .service import Failed, Service
 
 __all__ = ["application"]
 

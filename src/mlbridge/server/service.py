@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from contextlib import nullcontext
 from time import perf_counter_ns
 from typing import Any
 
@@ -20,14 +21,19 @@ from ..errors import (
     UnsupportedError,
 )
 from ..interfaces import Deadline
-from ..runtimes.wire import clip, datatype_of, inference_pb2, metadata_shape, mlbridge_pb2
+from ..runtimes.wire import RAW_IN, clip, datatype_of, inference_pb2, metadata_shape, mlbridge_pb2, part
+from .caller import Caller
+from .codec import Decoded
 from .replies import Reply, inside, refusal
 from .repository import Repository, Served
+from .shortcuts import Recipe
 from .tracing import Tracer
 
-__all__ = ["EXTENSIONS", "Caller", "Failed", "Service"]
+__all__ = ["EXTENSIONS", "Failed", "Service"]
 
 EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_configuration", "mlbridge.describe")
+_MAX_HEAD = 1024  # bytes of a request before its numbers that are worth remembering
+_MAX_KNOWN = 512  # heads remembered; clients that vary without end start it anew
 _DATA_TYPE = {"FP16": "TYPE_FP16", "FP32": "TYPE_FP32", "FP64": "TYPE_FP64", "BYTES": "TYPE_STRING", "BOOL": "TYPE_BOOL"}
 
 
@@ -37,27 +43,6 @@ class Failed(Exception):
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.text)
         self.reply = reply
-
-
-class Caller:
-    """Who calls, for how long, and how their giving up is noticed. Carriers subclass it."""
-
-    __slots__ = ()
-
-    def remaining_s(self) -> float | None:
-        """Return the seconds the caller waits, or None."""
-        return None
-
-    def name(self) -> Hashable:
-        """Return who it is, for fairness."""
-        return None
-
-    def tie(self, deadline: Deadline) -> None:
-        """Cancel the deadline when the caller gives up."""
-
-    def header(self, name: str) -> str | None:
-        """Return a header or metadata value."""
-        return None
 
 
 class Service:
@@ -80,25 +65,50 @@ class Service:
 
     # -------------------------------------------------- inference
 
-    def infer(self, request: Any, caller: Caller, *, final: bool = False) -> Any:
-        """Answer a ModelInferRequest with a ModelInferResponse.
+    def infer(self, message: bytes, caller: Caller, *, final: bool = False) -> bytes:
+        """Answer a serialized ModelInferRequest with a serialized ModelInferResponse.
+
+        Parameters
+        ----------
+        message : bytes
+            As it came.
+        caller : Caller
+            Who waits.
+        final : bool
+            Whether a request that asks for it is told which answer is its last: on streams.
 
         Raises
         ------
         Failed
             With the reply, already counted and logged.
+        DecodeError
+            If the message is not well-formed.
         """
         began = perf_counter_ns()
+        parted = part(message, RAW_IN)
+        known = self.repository.known
+        found = None if parted is None else known.get(parted.head)
+        if found is not None and self._tracer is None:
+            served, recipe = found
+            if parted.id.isascii() and served.hold():  # type: ignore[union-attr]
+                try:
+                    how = recipe.read(parted.raws)  # type: ignore[union-attr]
+                    if how is not None:
+                        return self._answer(served, how, parted.id, caller.remaining_s(), caller, began)  # type: ignore[union-attr]
+                finally:
+                    served.release()
+        request = inference_pb2.ModelInferRequest.FromString(message)
         served = self.hold(request.model_name, request.model_version)
         try:
-            if self._tracer is not None:
-                with self._tracer.span(served.name, served.version, caller):
-                    return self._infer(served, request, caller, began, final)
-            return self._infer(served, request, caller, began, final)
+            with nullcontext() if self._tracer is None else self._tracer.span(served.name, served.version, caller):
+                answer = self._infer(served, request, caller, began)
         finally:
             served.release()
+        if found is None and parted is not None:
+            self._remember(known, parted.head, served, request)
+        return answer + _FINAL if final and _asks_for_final(request) else answer
 
-    def _infer(self, served: Served, request: Any, caller: Caller, began: int, final: bool) -> Any:
+    def _infer(self, served: Served, request: Any, caller: Caller, began: int) -> bytes:
         try:
             how = served.codec.decode(request)
             left = caller.remaining_s()
@@ -106,26 +116,36 @@ class Service:
                 left = _sooner(left, _timeout_parameter(request.parameters))
         except (InputError, UnsupportedError) as exc:
             raise self._refused(served, exc, began) from None
+        return self._answer(served, how, request.id.encode(), left, caller, began)
+
+    def _answer(self, served: Served, how: Decoded, request_id: bytes, left: float | None, caller: Caller, began: int) -> bytes:
         decoded = perf_counter_ns()
         results, queued = self.compute(served, how, left, caller, began)
         computed = perf_counter_ns()
         try:
-            answer = served.codec.encode(results, request.id, how)
+            answer = served.codec.encode(results, request_id, how)
         except Exception as exc:
             raise self._failed(served, exc, began) from exc
-        if final:
-            answer.parameters["triton_final_response"].bool_param = True
         ended = perf_counter_ns()
         served.statistics.answered(how.rows or 1, ended - began, queued, decoded - began, ended - computed)
         return answer
+
+    @staticmethod
+    def _remember(known: dict[bytes, tuple[Served, Recipe]], head: bytes, served: Served, request: Any) -> None:
+        """Let the next request of this head skip the parsing; `known` is of the moment before the model was looked up."""
+        recipe = served.codec.recipe(request) if len(head) <= _MAX_HEAD else None
+        if recipe is not None:
+            if len(known) >= _MAX_KNOWN:
+                known.clear()
+            known[head] = served, recipe
 
     def compute(self, served: Served, how: Any, left: float | None, caller: Caller, began: int) -> tuple[dict, int]:
         """Run the model on decoded feeds; returns results and the nanoseconds it waited."""
         try:
             deadline = None if left is None else Deadline(left)
             if how.rows == 0:
-                return served.model._ask(how.feeds, how.names, deadline), 0
-            results, queued = served.batcher.submit(how.feeds, how.rows, how.names, deadline, caller.name, caller.tie)
+                return served.model.run(how.feeds, outputs=how.names), 0
+            results, queued = served.batcher.submit(how.feeds, how.rows, how.names, deadline, caller)
             return results if how.names is None else {n: results[n] for n in how.names}, queued
         except Exception as exc:
             raise self._failed(served, exc, began) from exc
@@ -288,6 +308,17 @@ class Service:
 def _platform(served: Served) -> str:
     runtime = served.model.route.runtime
     return "onnxruntime_onnx" if runtime == "onnx" else f"mlbridge_{runtime}"
+
+
+_FINAL = inference_pb2.ModelInferResponse(
+    parameters={"triton_final_response": inference_pb2.InferParameter(bool_param=True)}
+).SerializeToString()
+
+
+def _asks_for_final(request: Any) -> bool:
+    return (
+        "triton_enable_empty_final_response" in request.parameters and request.parameters["triton_enable_empty_final_response"].bool_param
+    )
 
 
 def _timeout_parameter(parameters: Any) -> float | None:

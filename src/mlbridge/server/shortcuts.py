@@ -1,21 +1,25 @@
-"""The short ways through the codec, compiled once per model: the usual request and the usual outputs.
+"""The short ways through the codec: what the usual request and the usual answer are, found out once and remembered.
 
-Everything unusual answers None here and takes the codec's long way, which names what is wrong.
+A request's head (all of it but the raw numbers) decides how it is read, an answer's shapes decide its head. Everything
+unusual answers None here and takes the codec's long way, which names what is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ..runtimes.wire import NUMPY, datatype_of, join_bytes
+from ..runtimes.wire import ID, NUMPY, RAW_OUT, datatype_of, field, inference_pb2, join_bytes
 from ..signature import Signature, TensorSpec, level_text
 
-__all__ = ["NOTHING", "Decoded", "Plan", "compile_single", "packer", "plan_inputs"]
+__all__ = ["NOTHING", "Decoded", "Kind", "Recipe", "Writer", "kinds_of"]
 
 NOTHING: frozenset[str] = frozenset()
+_FEW = 64
+_MAX_HEADS = 256  # shapes of answers whose heads are kept
+_Tensor = inference_pb2.ModelInferResponse.InferOutputTensor
 
 
 class Decoded(NamedTuple):
@@ -28,22 +32,21 @@ class Decoded(NamedTuple):
     codes: frozenset[str]  # outputs asked for as codes
 
 
-class Plan(NamedTuple):
-    """The short way of one input."""
+class Kind(NamedTuple):
+    """An input that has a short way: plain numbers, all sizes but the rows fixed."""
 
     datatype: str
     dtype: np.dtype
-    rank: int
     tail: tuple[int, ...]
     row_bytes: int
     refuses_nan: bool
 
 
-def plan_inputs(signature: Signature) -> dict[str, Plan] | None:
-    """Plan the short way; None where an input needs the long one."""
+def kinds_of(signature: Signature) -> dict[str, Kind] | None:
+    """Return the inputs' kinds; None where one of them needs the long way."""
     if not signature.batched:
         return None
-    plans = {}
+    kinds = {}
     for spec in signature.inputs:
         if spec.categorical or spec.dtype in ("string", "bool") or not all(isinstance(d, int) for d in spec.shape[1:]):
             return None
@@ -53,57 +56,109 @@ def plan_inputs(signature: Signature) -> dict[str, Plan] | None:
         if not row_bytes:
             return None
         refuses = dtype.kind == "f" and spec.missing == "refuse"
-        plans[spec.name] = Plan(datatype_of(spec), dtype, len(spec.shape), tail, row_bytes, refuses)
-    return plans
+        kinds[spec.name] = Kind(datatype_of(spec), dtype, tail, row_bytes, refuses)
+    return kinds
 
 
-def compile_single(name: str, plan: Plan) -> Callable[[Any], Decoded | None]:
-    """Compile the shortest way: one numeric input, raw, all outputs, nothing unusual; None sends it the longer way."""
-    datatype, dtype, tail, row_bytes, refuses = plan.datatype, plan.dtype, list(plan.tail), plan.row_bytes, plan.refuses_nan
-    frombuffer, smallest = np.frombuffer, np.minimum.reduce
+class Recipe:
+    """How raw contents become feeds, for all requests of one head.
 
-    def single(request: Any) -> Decoded | None:
-        raws, tensors = request.raw_input_contents, request.inputs
-        if len(raws) != 1 or len(tensors) != 1 or request.outputs or request.parameters:
+    Parameters
+    ----------
+    inputs : sequence of (str, Kind)
+        In the request's order.
+    rows : int
+        Of each.
+    names, codes
+        As in `Decoded`.
+    """
+
+    __slots__ = ("_codes", "_inputs", "_names", "_rows")
+
+    def __init__(self, inputs: Sequence[tuple[str, Kind]], rows: int, names: list[str] | None, codes: frozenset[str]) -> None:
+        self._inputs = [(name, k.dtype, (rows, *k.tail), rows * k.row_bytes, k.refuses_nan) for name, k in inputs]
+        self._rows, self._names, self._codes = rows, names, codes
+
+    def read(self, raws: Sequence[bytes]) -> Decoded | None:
+        """Return the request; None if the long way must say what is wrong with it."""
+        if len(raws) != len(self._inputs):
             return None
-        tensor, raw = tensors[0], raws[0]
-        rows = len(raw) // row_bytes
-        shape = [rows, *tail]
-        if not rows or tensor.name != name or tensor.datatype != datatype or tensor.shape != shape or len(raw) != rows * row_bytes:
-            return None
-        if tensor.HasField("contents") or tensor.parameters:
-            return None
-        array = frombuffer(raw, dtype)
-        if refuses:
-            # Not a dot product: that gives the GIL away, and among many threads it takes long to get back.
-            least = smallest(array)
-            if least != least:
+        feeds = {}
+        for raw, (name, dtype, shape, size, refuses_nan) in zip(raws, self._inputs):
+            if len(raw) != size:
                 return None
-        return Decoded({name: array.reshape(shape)}, rows, None, False, NOTHING)
+            flat = np.frombuffer(raw, dtype)
+            if refuses_nan:
+                # NaN where there is one. For few numbers numpy's start costs more than they do; its dot product would
+                # give the interpreter away. Opposite infinities sum to NaN too, and the long way takes them.
+                witness = sum(flat.tolist()) if flat.size <= _FEW else np.minimum.reduce(flat)
+                if witness != witness:
+                    return None
+            feeds[name] = flat.reshape(shape)
+        return Decoded(feeds, self._rows, self._names, False, self._codes)
 
-    return single
+
+class Writer:
+    """Writes raw answers of one model as bytes.
+
+    Parameters
+    ----------
+    name, version : str
+        Written into every answer.
+    outputs : sequence of TensorSpec
+        The signature's.
+    """
+
+    def __init__(self, name: str, version: str, outputs: Sequence[TensorSpec]) -> None:
+        self._start = inference_pb2.ModelInferResponse(model_name=name, model_version=version).SerializeToString()
+        self._datatypes = {s.name: datatype_of(s) for s in outputs}
+        self._packers = {s.name: _packer(s) for s in outputs}
+        self._heads: dict[tuple, bytes] = {}
+
+    def write(self, results: Mapping[str, np.ndarray], request_id: bytes) -> bytes | None:
+        """Return a ModelInferResponse; None where an element is missing or an output is text."""
+        shapes, packers = [], self._packers
+        parts = [self._start]
+        if request_id:
+            parts.append(field(ID, request_id))
+        at = len(parts)
+        for name, array in results.items():
+            pack = packers[name]
+            raw = array.tobytes() if pack is None else pack(array)
+            if raw is None:
+                return None
+            shapes.append((name, array.shape))
+            parts.append(field(RAW_OUT, raw))
+        key = tuple(shapes)
+        head = self._heads.get(key)
+        parts.insert(at, self._head(key) if head is None else head)
+        return b"".join(parts)
+
+    def _head(self, key: tuple) -> bytes:
+        tensors = [_Tensor(name=name, datatype=self._datatypes[name], shape=shape) for name, shape in key]
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+        head = self._heads[key] = inference_pb2.ModelInferResponse(outputs=tensors).SerializeToString()
+        return head
 
 
-def packer(spec: TensorSpec) -> Callable[[np.ndarray], bytes | None] | None:
+def _packer(spec: TensorSpec) -> Callable[[np.ndarray], bytes | None] | None:
     """Return how an output is written raw; None is as it is. The function answers None where an element is missing."""
-    if spec.dtype == "string":
+    if spec.dtype == "string" or (spec.categorical and len(spec.columns) > 1):
         return lambda array: None
     if not spec.categorical:
         return None
     datatype = datatype_of(spec)
-    if len(spec.columns) > 1:
-        return lambda array: None
     levels = spec.columns[0].categories or ()
     if datatype == "BYTES":
-        table = [join_bytes([level_text(v).encode()]) for v in levels]
+        table = {i: join_bytes([level_text(v).encode()]) for i, v in enumerate(levels)}
     else:
-        table = [np.array([v], NUMPY[datatype]).tobytes() for v in levels]
-    known = len(table)
+        table = {i: np.array([v], NUMPY[datatype]).tobytes() for i, v in enumerate(levels)}
 
     def pack(array: np.ndarray) -> bytes | None:
-        codes = array.ravel().tolist()
-        if min(codes, default=0) < 0 or max(codes, default=-1) >= known:
+        try:
+            return b"".join([table[code] for code in array.ravel().tolist()])
+        except KeyError:
             return None
-        return b"".join([table[c] for c in codes])
 
     return pack

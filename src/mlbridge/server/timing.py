@@ -5,12 +5,16 @@ from __future__ import annotations
 __all__ = ["Timing"]
 
 _DECAY = 0.98  # of old measurements' weight, per new one: about the last fifty calls count
+_FORGETS = 1.01  # the shortest call is forgotten by a hundredth a call
 _MARGIN = 1.05  # a prediction that decides about dropping a request errs to the side of running late
 _LONGEST_S = 0.05  # without deadlines a batch should not keep the next one waiting for longer
 
 
 class Timing:
     """A weighted least-squares line through (rows, seconds).
+
+    Calls side by side wait for each other, and the line tells what a call takes then; `least_s`, the shortest of late,
+    tells what the model itself takes.
 
     Examples
     --------
@@ -21,15 +25,16 @@ class Timing:
     1.6
     """
 
-    __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "base_s", "one_s", "row_s")
+    __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "base_s", "least_s", "one_s", "row_s")
 
     def __init__(self) -> None:
         self._n = self._x = self._y = self._xx = self._xy = 0.0
-        self.base_s = self.row_s = self.one_s = 0.0
+        self.base_s = self.row_s = self.one_s = self.least_s = 0.0
 
     def add(self, rows: int, nanoseconds: int) -> None:
         """Learn from one call; threads may race here, the fit only blurs."""
         seconds = nanoseconds * 1e-9
+        self.least_s = min(seconds, self.least_s * _FORGETS) if self.least_s else seconds
         if self._n > 8.0:
             seconds = min(seconds, 8 * (self.base_s + self.row_s * rows) + 1e-3)  # one stall must not poison the line
         self._n = n = self._n * _DECAY + 1

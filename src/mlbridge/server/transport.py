@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import grpc
@@ -18,22 +18,26 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ..errors import AccessError, InputError, OverloadedError, StatusCode, UnavailableError
 from ..interfaces import Deadline
-from ..runtimes.wire import BRIDGE, POOL, SERVICE, inference_pb2, mlbridge_pb2
+from ..runtimes.wire import BRIDGE, POOL, SERVICE, field, inference_pb2, mlbridge_pb2
 from .access import TABLE, Access
+from .caller import Caller
+from .crew import Crew
 from .replies import Reply, inside, refusal
-from .service import Caller, Failed, Service
+from .service import Failed, Service
+from .settings import Settings
 
 __all__ = ["Transport"]
 
 _FOREVER_S = 1e9  # grpcio reports an absent deadline as some centuries
+_INFER_RESPONSE = 0x12  # first byte of that field of ModelStreamInferResponse
 _GRPC_CODE = {code: next(c for c in grpc.StatusCode if c.value[0] == code.value) for code in StatusCode}
 
 
 class _RpcCaller(Caller):
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "aside")
 
-    def __init__(self, context: grpc.ServicerContext) -> None:
-        self._context = context
+    def __init__(self, context: grpc.ServicerContext, aside: AbstractContextManager[Any]) -> None:
+        self._context, self.aside = context, aside  # type: ignore[misc]
 
     def remaining_s(self) -> float | None:
         left = self._context.time_remaining()
@@ -107,8 +111,9 @@ def _abort(context: grpc.ServicerContext, reply: Reply) -> NoReturn:
 class _Handlers(grpc.GenericRpcHandler):
     """The handlers of both services."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = s = service
+    def __init__(self, service: Service, aside: AbstractContextManager[Any] | None = None) -> None:
+        self._service, self._aside = service, aside or nullcontext()
+        s = service
         pb, bridge = inference_pb2, mlbridge_pb2
         own = {
             "ServerLive": (pb.ServerLiveRequest, lambda r: pb.ServerLiveResponse(live=True)),
@@ -130,10 +135,9 @@ class _Handlers(grpc.GenericRpcHandler):
     def service(self, details: Any) -> Any:
         return self._methods.get(details.method)
 
-    def _infer(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _infer(self, message: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            request = inference_pb2.ModelInferRequest.FromString(data)
-            return self._service.infer(request, _RpcCaller(context)).SerializeToString()
+            return self._service.infer(message, _RpcCaller(context, self._aside))
         except Failed as failed:
             _abort(context, failed.reply)
         except DecodeError:
@@ -142,26 +146,29 @@ class _Handlers(grpc.GenericRpcHandler):
             _abort(context, inside(exc, "", ""))
 
     def _stream(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        caller = _RpcCaller(context)
+        caller = _RpcCaller(context, self._aside)
         closes = caller.header("triton_grpc_error") == "true"
-        for data in messages:
-            answer, wanted = inference_pb2.ModelStreamInferResponse(), ""
+        for message in messages:
             try:
-                request = inference_pb2.ModelInferRequest.FromString(data)
-                wanted = request.id
-                final = request.parameters["triton_enable_empty_final_response"].bool_param if request.parameters else False
-                answer.infer_response.CopyFrom(self._service.infer(request, caller, final=final))
+                yield field(_INFER_RESPONSE, self._service.infer(message, caller, final=True))
             except (Failed, DecodeError) as exc:
                 reply = exc.reply if isinstance(exc, Failed) else _malformed()
                 if closes or self._service.draining:
                     _abort(context, reply)
-                answer.error_message = reply.text
-                answer.infer_response.id = wanted
-            yield answer.SerializeToString()
+                answer = inference_pb2.ModelStreamInferResponse(error_message=reply.text)
+                answer.infer_response.id = _id_of(message)
+                yield answer.SerializeToString()
 
 
 def _malformed() -> Reply:
     return refusal(InputError("the message is not a well-formed protobuf message of this call"))
+
+
+def _id_of(message: bytes) -> str:
+    try:
+        return inference_pb2.ModelInferRequest.FromString(message).id
+    except DecodeError:
+        return ""
 
 
 def _unary(kind: Any, answer: Callable[[Any], Any]) -> Any:
@@ -191,23 +198,20 @@ class Transport:
         Who may.
     host, port
         Where; port 0 takes a free one.
-    tls : Tls, optional
-        Keys and certificates.
-    max_message_mib, max_calls, max_streams : int
-        Limits: bytes of a message, calls at once, open streams.
+    settings : Settings
+        TLS, and the limits of messages, calls and streams.
     """
 
-    def __init__(
-        self, service: Service, access: Access, host: str, port: int, *, tls: Any, max_message_mib: int, max_calls: int, max_streams: int
-    ) -> None:
+    def __init__(self, service: Service, access: Access, host: str, port: int, settings: Settings) -> None:
         self._service = service
-        self._pool = ThreadPoolExecutor(max_calls + max_streams, thread_name_prefix="mlbridge-grpc")
-        size = max_message_mib << 20
+        most, tls = settings.max_calls + settings.max_streams, settings.tls
+        self._crew = Crew(most, name="mlbridge-grpc")
+        size = settings.max_message_mib << 20
         options = (
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
-            ("grpc.max_concurrent_streams", max_calls),
+            ("grpc.max_concurrent_streams", settings.max_calls),
             ("grpc.max_metadata_size", 8 << 10),
             ("grpc.absolute_max_metadata_size", 16 << 10),
             ("grpc.keepalive_time_ms", 60_000),
@@ -216,11 +220,11 @@ class Transport:
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         )
         self._server = grpc.server(
-            self._pool,
-            handlers=(_Handlers(service),),
-            interceptors=(_Gate(service, access, max_streams),),
+            self._crew,
+            handlers=(_Handlers(service, self._crew.aside),),
+            interceptors=(_Gate(service, access, settings.max_streams),),
             options=options,
-            maximum_concurrent_rpcs=max_calls + max_streams,
+            maximum_concurrent_rpcs=most,
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -231,7 +235,7 @@ class Transport:
         try:
             self.port = self._server.add_secure_port(where, _credentials(tls)) if tls else self._server.add_insecure_port(where)
         except RuntimeError as exc:
-            self._pool.shutdown(wait=False)
+            self._crew.shutdown(wait=False)
             raise UnavailableError(f"cannot listen on {where}", hint="is another server using the port?") from exc
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
@@ -249,7 +253,7 @@ class Transport:
     def stop(self, grace_s: float) -> None:
         """Close the listener; what still runs has `grace_s`."""
         self._server.stop(grace_s).wait()
-        self._pool.shutdown(wait=False)
+        self._crew.shutdown(wait=False)
 
 
 def _credentials(tls: Any) -> grpc.ServerCredentials:
