@@ -124,3 +124,18 @@ test_that("a deadline ends a call", {
   expect_error(predict(model, data.frame(x = 11), timeout_s = 0.1), class = "mlbridge_deadline_exceeded")
   expect_identical(predict(model, data.frame(x = 2))$prediction, 2)
 })
+
+test_that("ties that a forest breaks at random are broken the same way every time", {
+  skip_without("randomForest")
+  set.seed(1)
+  d <- data.frame(x = runif(300), y = factor(sample(c("a", "b"), 300, TRUE)))
+  forest <- randomForest::randomForest(y ~ x, d, ntree = 10)
+  model <- here(forest, d)
+  set.seed(0)
+  own <- unname(predict(forest, d))
+  runif(5)
+  expect_identical(predict(model, d)$label, own)
+  RNGkind("Wichmann-Hill")
+  on.exit(RNGkind("default"), add = TRUE)
+  expect_identical(predict(model, d)$label, own)
+})
