@@ -138,6 +138,21 @@ def test_candidates_begin_with_plain_onnxruntime_and_are_distinct():
     assert {"cuda:0", "cuda:1"} <= {p.device for p in found}
 
 
+def test_candidates_span_providers_threads_spinning_routes_and_buckets():
+    found = candidates(WITH_GPUS, NET, 100, choose(WITH_GPUS, NET))
+    assert {p.provider for p in found} == {CPU, CUDA}
+    assert {p.threads for p in found} == {0, 1}
+    assert {p.spinning for p in found} == {True, False}
+    assert {p.route for p in found} == {"auto", "inner", "bound"}
+    assert {p.bucket for p in found if p.provider == CPU} == {1, 8}
+    assert {p.bucket for p in found if p.provider == CUDA} == {1, 128}
+
+
+def test_rows_that_depend_on_each_other_are_never_padded():
+    found = candidates(WITH_GPUS, Traits(frozenset({"Conv"}), 9, 10, False), 100)
+    assert {p.bucket for p in found} == {1}
+
+
 def test_a_plan_survives_json():
     plan = Plan(CUDA, "cuda:1", {"device_id": "1"}, threads=3, spinning=False, route="bound", chunks=2, why="x")
     assert Plan.from_dict(plan.to_dict()) == plan

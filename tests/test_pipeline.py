@@ -284,3 +284,57 @@ def test_a_failure_side_by_side_leaves_the_callers_deadline_alone():
         assert not deadline.cancelled
     for m in stages.values():
         m.close()
+
+
+def _endless():
+    """An ONNX graph that loops while its first value is positive."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    value = helper.make_tensor_value_info
+    double, flag = TensorProto.DOUBLE, TensorProto.BOOL
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_in"], ["go_out"]), helper.make_node("Identity", ["v_in"], ["v_out"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go_in", flag, []), value("v_in", double, ["rows"])],
+        [value("go_out", flag, []), value("v_out", double, ["rows"])],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Greater", ["m", "zero"], ["go"]),
+        helper.make_node("Loop", ["", "go", "x"], ["y"], body=body),
+    ]
+    zero = [numpy_helper.from_array(np.array(0.0), "zero")]
+    graph = helper.make_graph(nodes, "g", [value("x", double, ["rows"])], [value("y", double, ["rows"])], zero)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return mb.wrap(proto, signature=mb.Signature([mb.TensorSpec("x", "float64", ("n",))], [mb.TensorSpec("y", "float64", ("n",))]))
+
+
+def test_a_stage_that_hangs_is_ended_at_the_deadline_and_named():
+    with _endless() as endless, mb.Pipeline("p", {"endless": endless}, {"endless.x": "x"}, {"z": "endless.y"}) as p:
+        with pytest.raises(BridgeTimeoutError, match="stage 'endless'"):
+            p.predict(np.ones(2), timeout_s=0.3)
+        assert p.predict(-np.ones(2), timeout_s=60)["z"].tolist() == [-1.0, -1.0]
+
+
+def test_only_the_stages_that_an_output_needs_are_run():
+    asked = []
+    stages = {n: _function(lambda f, n=n: asked.append(n) or {"x": f["x"]}) for n in "abc"}
+    wiring = {"a.x": "x", "b.x": "a.x", "c.x": "a.x"}
+    with mb.Pipeline("p", stages, wiring, {"left": "b.x", "right": "c.x"}) as p:
+        asked.clear()
+        p.predict(np.ones(2), outputs="left")
+        assert asked == ["a", "b"]
+    for m in stages.values():
+        m.close()
+
+
+def test_one_model_twice_in_a_chain_gets_two_names():
+    with _function(lambda f: {"x": f["x"] + 1}) as a, a >> a as p:
+        assert len(p.stages) == 2
+        assert p.predict(np.ones(2))["x"].tolist() == [3.0, 3.0]
+
+
+def test_what_is_no_model_is_refused_with_the_way():
+    with pytest.raises(mb.errors.InputError, match="a stage is a Model") as caught:
+        mb.Pipeline("p", {"f": lambda feeds: feeds})
+    assert "mlbridge.wrap" in caught.value.hint

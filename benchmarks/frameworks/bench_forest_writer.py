@@ -52,7 +52,7 @@ def bench(quick: bool) -> Section:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             times = interleave(
-                {"ours": lambda f=forest: written(f), "skl2onnx": lambda f=forest: by_skl2onnx(f, x[:1])}, rounds=5 if quick else 15
+                {"ours": lambda f=forest: written(f), "skl2onnx": lambda f=forest: by_skl2onnx(f, x[:1])}, rounds=3 if quick else 9
             )
         row = ratio_row(name, "skl2onnx, times ours", times["skl2onnx"], times["ours"])
         section.rows.append(row)

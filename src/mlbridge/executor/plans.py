@@ -13,6 +13,7 @@ __all__ = ["CPU", "Demand", "Plan", "Traits", "candidates", "choose", "remedies"
 
 CPU = "CPUExecutionProvider"
 Route = Literal["auto", "bound", "inner"]
+_BUCKET = 8  # rows kernels take at once; batches of other sizes may be cheaper padded up to it
 _HEAVY_WEIGHTS = 1 << 20  # elements of dense weights; from there one row is worth several threads
 
 # What each provider onnxruntime names runs on, and what installs it.
@@ -299,12 +300,17 @@ def candidates(facts: Facts, traits: Traits, rows: int, plans: Iterable[Plan] = 
         found += [Plan(route="bound"), Plan(threads=0, spinning=False, route="bound" if rows < 256 else "inner")]
         if traits.batched and rows >= 2 * facts.cores:
             found.append(Plan(threads=1, spinning=False, chunks=facts.cores))
+    if traits.batched and rows > 1 and rows % _BUCKET:
+        found.append(Plan(threads=1, spinning=False, route="inner", bucket=_BUCKET))
     for name in (*facts.providers, *facts.plugins):
         if name in (CPU, "AzureExecutionProvider", "TensorrtExecutionProvider"):
             continue  # Azure runs nothing here; TensorRT compiles for minutes, so it must be demanded
         for device in facts.devices:
             if device.usable and name in device.providers:
-                found.append(replace(_on(device, name, Demand()), why=f"{name} is there"))
+                there = replace(_on(device, name, Demand()), why=f"{name} is there")
+                found += [there, replace(there, route="bound")]
+                if traits.batched and rows > 1:  # few shapes to compile for: batches up to the next power of two run as one
+                    found.append(replace(there, bucket=1 << (rows - 1).bit_length()))
     unique: dict[str, Plan] = {}
     for plan in found:
         unique.setdefault(str((plan.provider, plan.device, plan.threads, plan.spinning, plan.route, plan.chunks, plan.bucket)), plan)

@@ -161,6 +161,7 @@ def _opened(session: OnnxSession, feeds: Mapping[str, Array], machine: Facts, en
         plans = [p for p in plans if p.device == session.plan.device and (session.plan.provider in (p.provider, CPU))]
     tried: list[Candidate] = []
     reference: dict[str, Array] | None = None
+    barred: dict[tuple[str, str], str] = {}  # what failed in a child, or runs no node, does so by every route
     for i, plan in enumerate(plans):
         candidate = Candidate(plan)
         tried.append(candidate)
@@ -168,10 +169,15 @@ def _opened(session: OnnxSession, feeds: Mapping[str, Array], machine: Facts, en
         if i and began + slow > ends - 0.4 * budget_s:
             candidate.dropped = "the budget was spent before its turn"
             continue
+        if (plan.provider, plan.device) in barred:
+            candidate.dropped = barred[plan.provider, plan.device]
+            continue
         tell(0.5 * i / len(plans), str(plan))
         answer = _answer(session, candidate, feeds, ends)
         slow = max(slow, time.perf_counter() - began)
         if answer is None:
+            if plan.provider != CPU and candidate.dropped:
+                barred[plan.provider, plan.device] = candidate.dropped
             continue
         if reference is None:
             reference = answer
@@ -185,7 +191,7 @@ def _answer(session: OnnxSession, candidate: Candidate, feeds: Mapping[str, Arra
 
     plan, engine = candidate.plan, session.engine
     try:
-        if plan.provider != CPU:
+        if plan.provider != CPU and plan.route == "inner" and plan.bucket == 1:  # the first of its provider
             # A provider may take the whole process with it; its first run is somebody else's.
             trouble = try_in_child(engine.model, plan, feeds, max(0.5, ends - time.perf_counter()))
             if trouble:
