@@ -166,11 +166,11 @@ def _opened(session: OnnxSession, feeds: Mapping[str, Array], machine: Facts, en
         candidate = Candidate(plan)
         tried.append(candidate)
         began = time.perf_counter()
-        if i and began + slow > ends - 0.4 * budget_s:
-            candidate.dropped = "the budget was spent before its turn"
-            continue
         if (plan.provider, plan.device) in barred:
             candidate.dropped = barred[plan.provider, plan.device]
+            continue
+        if i and began + slow > ends - 0.4 * budget_s:
+            candidate.dropped = "the budget was spent before its turn"
             continue
         tell(0.5 * i / len(plans), str(plan))
         answer = _answer(session, candidate, feeds, ends)
