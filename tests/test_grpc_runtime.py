@@ -212,7 +212,7 @@ def test_properties_of_another_dialect_are_skipped(foreign):
 def test_a_malformed_answer_is_an_inference_error(foreign, answer, monkeypatch):
     source, _ = doubler()
     with mb.load(foreign(source)) as model:
-        monkeypatch.setattr(Service, "infer", lambda *a, **k: answer)
+        monkeypatch.setattr(Service, "infer", lambda *a, **k: answer.SerializeToString())
         with pytest.raises(InferenceError):
             model.run({"x": rows(1)})
 
