@@ -20,7 +20,8 @@ from .values import Numeric, categorical_field, numeric_field, refuse
 __all__ = ["Train"]
 
 _METHODS = frozenset(
-    ["lm", "glm", "rpart", "rpart1SE", "rpart2", "rf", "ranger", "gbm", "glmnet", "nnet", "multinom", "lda", "qda", "polr", "lmStepAIC", "glmStepAIC"]
+    {"lm", "lmStepAIC", "glm", "glmStepAIC", "rpart", "rpart1SE", "rpart2", "rf", "ranger"}
+    | {"gbm", "glmnet", "nnet", "multinom", "lda", "qda", "polr"}
 )
 
 

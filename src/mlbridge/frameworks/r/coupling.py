@@ -98,7 +98,9 @@ def _step(outer: Graph, q: str, diagonal: str, classes: int):
         row = inner.add("Gather", q, inner.const(np.int64(t)), axis=1)
         qp = ar.div(ar.add(qp, ar.mul(diff, row)), scale)
     kept = ar.where(left, new, p)
-    again = inner.add("Squeeze", inner.add("ReduceMax", inner.cast(left, "float64"), inner.const([0], "int64"), keepdims=0), inner.const([0], "int64"))
+    again = inner.add(
+        "Squeeze", inner.add("ReduceMax", inner.cast(left, "float64"), inner.const([0], "int64"), keepdims=0), inner.const([0], "int64")
+    )
     again = inner.cast(again, "bool")
     info = lambda name, dtype, shape: helper.make_tensor_value_info(name, DTYPES[dtype].onnx, shape)  # noqa: E731
     inputs = [info(turn, "int64", []), info(go, "bool", []), info(p, "float64", None), info(active, "bool", None)]

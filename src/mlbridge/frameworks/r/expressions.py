@@ -207,7 +207,13 @@ class Evaluator:
             and any(isinstance(v, (list, np.ndarray, float)) for v in values)
         ):
             return self._member(name, values)
-        if name == "%in%" and len(values) == 2 and isinstance(values[0], Numeric) and constant(values[1]) and not isinstance(values[1], list):
+        if (
+            name == "%in%"
+            and len(values) == 2
+            and isinstance(values[0], Numeric)
+            and constant(values[1])
+            and not isinstance(values[1], list)
+        ):
             return self._among(values[0].name, values[1])
         table: dict[str, Callable[..., str]] = {
             "+": ar.add, "*": ar.mul, "/": ar.div, "^": ar.power, "%%": ar.modulo,

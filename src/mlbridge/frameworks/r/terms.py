@@ -177,7 +177,11 @@ class ModelFrame:
             return
         tags = node.tags[1:] or (None,) * len(arguments)
         for tag, argument in list(zip(tags, arguments))[: 1 if name in ("relevel", "C") else None]:
-            if name == "poly" and "coefs" in tags and (tag == "degree" or (argument is not arguments[0] and not tag and len(arguments) == 3)):
+            if (
+                name == "poly"
+                and "coefs" in tags
+                and (tag == "degree" or (argument is not arguments[0] and not tag and len(arguments) == 3))
+            ):
                 continue  # the coefficients know their degree, whatever variable named it
             self._walk(argument, levels, found, depth + 1, tagged=bool(tag))
 

@@ -102,13 +102,13 @@ def _one_by_one(ar: Arithmetic, names: Sequence[str], tables: Mapping[int, np.nd
     graph, parts = ar.graph, []
     for i, table in tables.items():
         code = graph.add("Squeeze", names[i], graph.const([1], "int64"))
-        parts.append(graph.add("Gather", graph.const(table.astype(np.float32)), code, axis=0))  # codes and flags are exact in half the memory
+        parts.append(
+            graph.add("Gather", graph.const(table.astype(np.float32)), code, axis=0)
+        )  # codes and flags are exact in half the memory
     return graph.cast(graph.concat(parts), "float64")
 
 
-def _moved(
-    tree: Tree, position: Mapping[int, int], first: Mapping[int, int], sets: Mapping[int, Mapping[tuple[int, ...], int]]
-) -> Tree:
+def _moved(tree: Tree, position: Mapping[int, int], first: Mapping[int, int], sets: Mapping[int, Mapping[tuple[int, ...], int]]) -> Tree:
     """Return a tree over the looked-up matrix."""
     move = np.zeros(max(position.keys() | first.keys(), default=0) + 2, dtype=np.int64)
     for i, p in position.items():
