@@ -35,7 +35,7 @@ try:
     out |= {"device": session.device, "placement": dict(session.placement), "y": session.run({name: x})[session.signature.outputs[0].name].tolist()}
     if action == "tune":
         session = runtime.load(path, signature=claimed_rows(session.signature), cache=False)
-        record = session.tune({name: x}, budget_s=20.0)
+        record = session.tune({name: x}, budget_s=40.0)  # its first session takes seconds, more on a busy machine
         out |= {"winner": record.plan.provider, "dropped": {c.plan.provider: c.dropped for c in record.candidates if c.dropped}}
         out |= {"tried": sorted({c.plan.provider for c in record.candidates if c.times})}
 except MlbridgeError as exc:
