@@ -42,7 +42,8 @@ def bare_echo(question: bytes, answer_bytes: int, *, doubles: bool = False) -> I
         listener.listen(1)
         port = listener.getsockname()[1]
         sizes = [str(port), str(len(question)), str(answer_bytes), *(["double"] if doubles else [])]
-        process = subprocess.Popen(["Rscript", "--vanilla", str(HERE / "BareEcho.R"), *sizes])
+        # a session of its own, as workers have: the scheduler weighs sessions against each other
+        process = subprocess.Popen(["Rscript", "--vanilla", str(HERE / "BareEcho.R"), *sizes], start_new_session=True)
         try:
             with listener.accept()[0] as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,17 +1,39 @@
 # R inside another process: the same methods as the worker's, asked without frames; and no way for a model to end the host.
 # Evaluated after the other files, in their environment, before it is attached.
 
+.left <- new.env()  # by the last call: why it did not answer, where the process was before it moved
+
 .no_quit <- function(save = "default", status = 0, runLast = TRUE)
   stop("the model asked R to quit, which would end the whole process", call. = FALSE)
 
-# `q()` and `quit()` are masked where base code and packages find them; a direct .Internal(quit()) meets the host's own guard.
-guard_quit <- function() {
+.setwd <- function(dir) {
+  if (is.null(.left$folder)) .left$folder <- getwd()
+  .Internal(setwd(dir))
+}
+
+.setlocale <- function(category = "LC_ALL", locale = "") {
+  if (is.null(.left$locale)) .left$locale <- Sys.getlocale()
+  .left$set_locale(category, locale)
+}
+
+# `q()` and `quit()` are masked where base code and packages find them too; a direct .Internal(quit()) meets the host's own
+# guard. What moves the whole process, `setwd()` and `Sys.setlocale()`, notes where it was.
+guard_host <- function() {
   base <- baseenv()
-  for (name in c("q", "quit")) {
+  .left$set_locale <- Sys.setlocale
+  guards <- list(q = .no_quit, quit = .no_quit, setwd = .setwd, Sys.setlocale = .setlocale)
+  for (name in names(guards)) {
     unlockBinding(name, base)
-    assign(name, .no_quit, base)
+    assign(name, guards[[name]], base)
     lockBinding(name, base)
   }
+}
+
+.put_place_back <- function() {
+  if (!is.null(.left$folder)) setwd(.left$folder)
+  if (!is.null(.left$locale)) for (part in strsplit(strsplit(.left$locale, ";")[[1L]], "="))
+    if (part[1L] %in% .LC.categories) suppressWarnings(.left$set_locale(part[1L], part[2L]))
+  .left$folder <- .left$locale <- NULL
 }
 
 .texts <- function(refusal) {
@@ -36,26 +58,39 @@ guard_quit <- function() {
   list(codes, out)
 }
 
-# What a model changes that belongs to the whole process is put back: the working directory and the locale.
-.put_place_back <- function(folder, locale) {
-  if (!is.null(folder) && !identical(getwd(), folder)) setwd(folder)
-  if (!identical(Sys.getlocale(), locale))
-    for (part in strsplit(strsplit(locale, ";")[[1L]], "="))
-      if (part[1L] %in% .LC.categories) suppressWarnings(Sys.setlocale(part[1L], part[2L]))
+.remember <- function(e) {
+  calls <- utils::head(sys.calls(), -2L)  # without this handler
+  .left$refusal <- .refusal_of(e, tryCatch(.trace(calls), error = function(e) character()))
 }
 
-.shielded <- function(work) {
-  folder <- getwd()
-  locale <- Sys.getlocale()
-  on.exit(.put_place_back(folder, locale))
-  got <- suspendInterrupts(guarded(function() allowInterrupts(work())))
-  if (inherits(got, "mlbridge_refusal")) list(NULL, .texts(got)) else got
+.remember_interrupt <- function(e) .left$refusal <- .refusal(class = "CancelledError", message = "the call was interrupted")
+
+# As `guarded`, but errors and interrupts leave by R's jump to the host, who asks for `embedded_refusal()`: catching them
+# here would cost a small call as much again.
+.watched <- function(work) suspendInterrupts(withCallingHandlers(allowInterrupts(work()), warning = .log_warning, message = .log_message,
+  error = .remember, interrupt = .remember_interrupt))
+
+embedded_refusal <- function() {
+  .put_place_back()
+  refusal <- .left$refusal
+  .left$refusal <- NULL
+  said <- geterrmessage()  # of errors that leave no room for handlers: the end of the stack
+  .Internal(seterrmessage(""))
+  .texts(if (!is.null(refusal)) refusal
+    else if (nzchar(said)) .refusal(class = "InferenceError", message = trimws(said), condition = c("error", "condition"))
+    else .refusal(class = "BridgeError", message = "the model asked R to quit, which would end the whole process",
+      hint = "r: keeps such a model in a process of its own"))
 }
 
-# Loads a model: a function from feeds and wanted outputs to (codes, values), or the signature that R found, or (NULL, what
-# went wrong).
-embedded_load <- function(tensors) .shielded(function() {
-  held <- load_model(tensors)
-  if (!is.null(held$signature)) return(list(14L, list(held$signature)))
-  list(0L, function(feeds, wanted) .shielded(function() .for_host(run_model(held, feeds, wanted))))
-})
+.asked <- function(held, feeds, wanted) {
+  got <- .watched(function() .for_host(run_model(held, feeds, wanted)))
+  if (!is.null(.left$folder) || !is.null(.left$locale)) .put_place_back()
+  got
+}
+
+# Loads a model: a function from feeds and wanted outputs to (codes, values), or (14, the signature that R found).
+embedded_load <- function(tensors) {
+  held <- .watched(function() load_model(tensors))
+  .put_place_back()
+  if (!is.null(held$signature)) list(14L, list(held$signature)) else list(0L, function(feeds, wanted) .asked(held, feeds, wanted))
+}

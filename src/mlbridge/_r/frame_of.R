@@ -52,35 +52,47 @@ input_blocks <- function(layout, classes) lapply(seq_along(layout$in.name), func
   v
 }
 
-.columns_of <- function(block) {
+.columns_of <- function(block, labels) {
   d <- dim(block)
-  if (length(d) == 2L && d[1L] != 1L && d[2L] != 1L) return(lapply(seq_len(d[2L]), function(j) block[, j]))
-  dim(block) <- NULL
-  if (length(d) == 2L && d[1L] == 1L) as.list(block) else list(block)
+  if (length(d) == 2L && d[1L] != 1L && d[2L] != 1L) out <- lapply(seq_len(d[2L]), function(j) block[, j])
+  else {
+    dim(block) <- NULL
+    out <- if (length(d) == 2L && d[1L] == 1L && d[2L] != 1L) as.list(block) else list(block)
+  }
+  names(out) <- labels
+  out
+}
+
+.as_frame <- function(columns) {
+  rows <- if (length(columns)) .rows(columns[[1L]]) else 0L
+  attributes(columns) <- list(names = names(columns), class = "data.frame", row.names = c(NA_integer_, -rows))  # the short form
+  columns
 }
 
 # Feeds to the model's newdata: a data frame of the columns by name; a plain matrix where the one input has no columns.
 newdata_of <- function(feeds, layout, classes) {
   blocks <- if (is.null(layout$blocks)) input_blocks(layout, classes) else layout$blocks
-  if (length(blocks) == 1L && !length(blocks[[1L]]$at) && !layout$script && length(dim(feeds[[1L]])) == 2L) return(.without_nan(feeds[[1L]]))
+  first <- blocks[[1L]]
+  if (length(blocks) == 1L) {
+    if (first$numbers) return(.as_frame(.columns_of(.without_nan(feeds[[1L]]), first$labels)))
+    if (!length(first$at) && !layout$script && length(dim(feeds[[1L]])) == 2L) return(.without_nan(feeds[[1L]]))
+  }
   out <- list()
   for (i in seq_along(blocks)) {
     block <- blocks[[i]]
     values <- feeds[[i]]
     if (!length(block$at)) out[[block$name]] <- .without_nan(values)
+    else if (block$numbers) out <- c(out, .columns_of(.without_nan(values), block$labels))
     else {
-      values <- .columns_of(if (block$numbers) .without_nan(values) else values)
-      if (!block$numbers) for (j in seq_along(values)) {
+      values <- .columns_of(values, block$labels)
+      for (j in seq_along(values)) {
         c <- block$at[j]
         values[[j]] <- .column(values[[j]], layout$col.kind[c], layout$col.unit[c], layout$col.levels[[c]], block$classes[j])
       }
-      names(values) <- block$labels
-      out <- if (length(out)) c(out, values) else values
+      out <- c(out, values)
     }
   }
-  rows <- if (length(out)) .rows(out[[1L]]) else 0L
-  attributes(out) <- list(names = names(out), class = "data.frame", row.names = c(NA_integer_, -rows))  # the short form
-  out
+  .as_frame(out)
 }
 
 .rows <- function(v) if (is.null(dim(v))) length(v) else dim(v)[1]

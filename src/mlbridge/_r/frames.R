@@ -19,7 +19,7 @@
 .malformed <- function(...) .stop_as("mlbridge_malformed", paste0("a malformed frame: ", ...))
 
 .take <- function(con, n) {
-  got <- readBin(con, "raw", n)
+  got <- readBin(con, "raw", n, endian = "little")
   if (length(got) < n) .gone()
   got
 }
@@ -213,13 +213,15 @@
 # Reads one frame: type, id, the tensors' values by name (one that R cannot hold is a condition) and what the frame said of
 # each (code, dims). Of PING the payload, unread.
 read_frame <- function(con) {
-  head <- readBin(con, "raw", 16L)
+  head <- readBin(con, "raw", 16L, endian = "little")  # the default costs another look-up
   if (length(head) < 16L) .gone()
   start <- head[1:12]
-  if (!identical(start, .last$start)) .header(start)
-  if (.last$type == "PING") return(list(type = "PING", head = head, payload = .take(con, .last$size)))
-  got <- if (.last$size < .whole_below) .read_whole(con, .last$size, .last$columns) else .read_pieces(con, .last$size, .last$columns)
-  list(type = .last$type, id = head[13:16], tensors = got$tensors, specs = got$specs)
+  last <- .last
+  if (!identical(start, last$start)) .header(start)
+  size <- last$size
+  if (last$type == "PING") return(list(type = "PING", head = head, payload = .take(con, size)))
+  got <- if (size < .whole_below) .read_whole(con, size, last$columns) else .read_pieces(con, size, last$columns)
+  list(type = last$type, id = head[13:16], tensors = got$tensors, specs = got$specs)
 }
 
 # ---- writing
@@ -322,16 +324,17 @@ write_frame <- function(con, type, tensors, id = raw(4L)) {
   TRUE
 }
 
-.sent <- list2env(list(label = ""))  # what the last frame of one vector of numbers had around its id and its numbers
+.sent <- list2env(list(label = "", type = "", n = 0L))  # what the last frame of one vector of numbers had around its id and its numbers
 
 .write_one <- function(con, type, label, v, id) {
-  if (!identical(.sent$label, label) || .sent$type != type || .sent$n != length(v)) {
+  sent <- .sent
+  if (sent$label != label || sent$type != type || sent$n != length(v)) {
     n <- 8 * length(v)
     head <- .head_of(label, 13L, length(v), n)$bytes
     start <- .start_of(.types[[type]], 8 + length(head) + n, 1L)
-    list2env(list(label = label, type = type, n = length(v), before = start[1:12], behind = c(start[13:20], head)), .sent)
+    list2env(list(label = label, type = type, n = length(v), before = start[1:12], behind = c(start[13:20], head)), sent)
   }
-  writeBin(c(.sent$before, id, .sent$behind, writeBin(v, raw(), endian = "little")), con)
+  writeBin(c(sent$before, id, sent$behind, writeBin(v, raw(), endian = "little")), con, endian = "little")
   TRUE
 }
 

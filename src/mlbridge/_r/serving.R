@@ -55,7 +55,8 @@ load_model <- function(tensors) {
   layout$blocks <- input_blocks(layout, classes)
   labelled <- which(lengths(layout$out.levels) > 0L)
   chances <- which(layout$out.name == "probabilities")
-  list(model = model, options = options, layout = layout, classes = classes,
+  list(model = model, inputs = layout$in.name, outputs = layout$out.name, places = seq_along(layout$out.name), script = layout$script,
+    layout = layout, classes = classes, options = options,
     levels = if (length(labelled)) layout$out.levels[[labelled[1]]] else if (length(chances)) layout$out.columns[[chances[1]]],
     widths = ifelse(layout$out.rank == 2L, pmax(layout$out.width, 1L), NA),
     numbers = layout$out.rank == 1L & layout$out.nlevels == 0L)
@@ -67,35 +68,34 @@ load_model <- function(tensors) {
   if (layout$out.rank[i] < 2L) type else matrix(type, 0L, max(layout$out.width[i], 0L))
 }
 
+.asked_for <- function(held, wanted) {
+  places <- match(wanted, held$outputs)
+  if (anyNA(places)) .fail("InputError", paste("there is no output", wanted[is.na(places)][1]))
+  places
+}
+
 # Asks a model: feeds and answers are lists of vectors and matrices by name, as frames and the in-process runtime bring them.
 run_model <- function(held, feeds, wanted = NULL) {
-  layout <- held$layout
-  if (is.null(wanted)) {
-    wanted <- layout$out.name
-    places <- seq_along(wanted)
-  } else {
-    places <- match(wanted, layout$out.name)
-    if (anyNA(places)) .fail("InputError", paste("there is no output", wanted[is.na(places)][1]))
-  }
-  feeds <- feeds[layout$in.name]
+  places <- if (is.null(wanted)) held$places else .asked_for(held, wanted)
+  feeds <- feeds[held$inputs]
   for (f in feeds) if (is.list(f)) .fail("InputError", conditionMessage(f))  # a value that R cannot hold
-  newdata <- newdata_of(feeds, layout, held$classes)
+  newdata <- newdata_of(feeds, held$layout, held$classes)
   rows <- if (is.data.frame(newdata)) .row_names_info(newdata, 2L) else nrow(newdata)
+  wanted <- held$outputs[places]
   if (rows == 0L) return(stats::setNames(lapply(places, function(i) .empty(held, i)), wanted))
-  if (layout$script) {
+  if (held$script) {
     same_start()
     answer <- held$model(newdata)
-    if (!is.list(answer)) answer <- stats::setNames(list(answer), layout$out.name[1])
+    if (!is.list(answer)) answer <- stats::setNames(list(answer), held$outputs[1])
   } else answer <- mlb_answers(held$model, newdata, wanted, held$options, held$levels)
-  out <- vector("list", length(places))
-  for (i in seq_along(places)) {
-    value <- answer[[wanted[i]]]
-    if (is.null(value)) stop("the model gives no output ", wanted[i], "; it gives ", paste(names(answer), collapse = ", "))
-    place <- places[i]
-    fits <- held$numbers[place] && is.double(value) && length(value) == rows && is.null(attributes(value))
-    out[[i]] <- if (fits) value else output_of(value, layout$out.levels[[place]], newdata, held$widths[place])
+  out <- list()
+  for (i in places) {
+    name <- held$outputs[i]
+    value <- answer[[name]]
+    if (is.null(value)) stop("the model gives no output ", name, "; it gives ", paste(names(answer), collapse = ", "))
+    fits <- held$numbers[i] && is.double(value) && length(value) == rows && is.null(attributes(value))
+    out[[name]] <- if (fits) value else output_of(value, held$layout$out.levels[[i]], newdata, held$widths[i])
   }
-  names(out) <- wanted
   out
 }
 

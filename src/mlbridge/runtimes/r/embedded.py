@@ -75,6 +75,7 @@ class EmbeddedR:
         self._lock = threading.Lock()  # of what runs now, against late interrupts
         self._current: _Job | None = None
         self._stuck: _Job | None = None
+        self.kept_names: dict[tuple[str, ...], Any] = {}  # R vectors, preserved; touched on the R thread only
         self.rlib, self.ffi, embedded, callbacks = _rinterface()
         if embedded.isinitialized() or self.rlib.R_NilValue != self.ffi.NULL:
             raise UnavailableError(
@@ -175,11 +176,14 @@ class EmbeddedR:
         embedded.set_initoptions((_START, "--quiet", "--no-save", "--no-restore", "--no-init-file", "--no-site-file"))
         embedded._initr(interactive=False)  # rinterface's own would end R at exit, from the main thread
         _bound_stack(rlib, ffi)
+        # R_tryEval that prints no error: what went wrong is told by the exception
+        self._try = ffi.cast("SEXP(*)(SEXP, SEXP, int *)", _address("R_tryEvalSilent"))
         self.names_symbol = rlib.Rf_install(b"names")
+        rlib.ptr_R_ProcessEvents = ffi.NULL  # there is no window; a call into Python each time R looks up would cost a third
         rlib.R_wait_usec = _POLL_US
-        # .Internal(quit()) ends here: back to the caller of R instead of exit(0)
-        jump = ctypes.cast(_exported("Rf_jump_to_toplevel"), ctypes.c_void_p).value
-        rlib.ptr_R_CleanUp = ffi.cast(ffi.typeof(rlib.ptr_R_CleanUp), jump)
+        self._failed = ffi.new("int *")
+        self._clean_up = rlib.ptr_R_CleanUp
+        self._jump = ffi.cast(ffi.typeof(rlib.ptr_R_CleanUp), _address("Rf_jump_to_toplevel"))
         log = LineLog("mlbridge.r")
         callbacks.consolewrite_print = log.writer(logging.INFO)
         callbacks.consolewrite_warnerror = log.writer(logging.WARNING)
@@ -191,11 +195,14 @@ class EmbeddedR:
                 options(warn = 1, keep.source = FALSE, error = NULL)
                 part <- new.env(parent = globalenv())
                 for (f in c({files})) sys.source(file.path({_quoted(here)}, f), part)
-                part$guard_quit()
+                part$guard_host()
                 attach(part, name = "mlbridge")
+                .Internal(seterrmessage(""))
                 part
             }})"""
         )
+        if methods is None:
+            raise BridgeError("R does not start: mlbridge's own methods do not load", hint="see the logger mlbridge.r", runtime="r")
         rlib.R_PreserveObject(methods)
         atexit.register(self._leave)
         return methods
@@ -212,22 +219,13 @@ class EmbeddedR:
             rlib.Rf_unprotect(2)
 
     def evaluate(self, call: Any, environment: Any) -> Any:
-        """Evaluate an R call on the R thread; return the R object, unprotected.
-
-        Raises
-        ------
-        BridgeError
-            If R jumped out of the call: what our R code guards comes back as a value.
-        """
-        failed = self.ffi.new("int *")
-        got = self.rlib.R_tryEval(call, environment, failed)
-        if failed[0]:
-            raise BridgeError(
-                "R left the call without an answer; the model asked R to quit, or ran out of memory or stack",
-                hint="the logger mlbridge.r has what R said; r: keeps such a model in a process of its own",
-                runtime="r",
-            )
-        return got
+        """Evaluate an R call on the R thread; return the R object, unprotected, or None where R jumped out of it."""
+        failed = self._failed
+        # .Internal(quit()) comes back here instead of exit(0); with no call to come back to, the jump would never end
+        self.rlib.ptr_R_CleanUp = self._jump
+        got = self._try(call, environment, failed)
+        self.rlib.ptr_R_CleanUp = self._clean_up
+        return None if failed[0] else got
 
     def _leave(self) -> None:
         """Remove R's temporary folder; R itself ends with the process."""
@@ -331,11 +329,12 @@ def _stack_size(size: int) -> Any:
         threading.stack_size(before)
 
 
-def _exported(symbol: str) -> Any:
+def _address(symbol: str) -> int:
     """Find a function of libR that rpy2 does not declare; the library is loaded by now."""
     home = Path(os.environ["R_HOME"])
     names = ("lib/libR.so", "lib/libR.dylib", "bin/x64/R.dll")
-    return getattr(ctypes.CDLL(str(next(home / n for n in names if (home / n).exists()))), symbol)
+    library = ctypes.CDLL(str(next(home / n for n in names if (home / n).exists())))
+    return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
 
 
 def _bound_stack(rlib: Any, ffi: Any) -> None:

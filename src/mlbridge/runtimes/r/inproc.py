@@ -99,8 +99,7 @@ class InprocSession:
         r = self._r
         with Scope(r) as scope:
             asked = r.rlib.R_NilValue if wanted is None else to_r(scope, np.array(wanted, object))
-            call = scope.keep(r.rlib.Rf_lang3(self._model, named_list(scope, feeds), asked))
-            return _answers(r, scope.keep(r.evaluate(call, r.methods)))
+            return _evaluate(scope, r.rlib.Rf_lang3(self._model, named_list(scope, feeds), asked))
 
     def close(self) -> None:
         """Let R forget the model; harmless when repeated."""
@@ -116,28 +115,34 @@ class InprocSession:
 
 def _load(r: EmbeddedR, tensors: Mapping[str, Any]) -> Any:
     """Return the model as an R function that is preserved, or the text of the signature that R found."""
-    rlib = r.rlib
     with Scope(r) as scope:
-        call = scope.keep(rlib.Rf_lang2(rlib.Rf_install(b"embedded_load"), named_list(scope, tensors)))
-        answer = scope.keep(r.evaluate(call, r.methods))
-        codes, value = rlib.VECTOR_ELT(answer, 0), rlib.VECTOR_ELT(answer, 1)
-        if codes != rlib.R_NilValue and not rlib.INTEGER(codes)[0]:
-            rlib.R_PreserveObject(value)
-            return value
-        got = _answers(r, answer)
+        got = _evaluate(scope, r.rlib.Rf_lang2(r.rlib.Rf_install(b"embedded_load"), named_list(scope, tensors)))
     if isinstance(got, MlbridgeError):
         raise got
-    return str(got[0][0])
+    return str(got[0][0]) if isinstance(got, list) else got
 
 
-def _answers(r: EmbeddedR, answer: Any) -> list[Array] | MlbridgeError:
-    """Return what R answered: the outputs, or the error it describes."""
+def _evaluate(scope: Scope, call: Any) -> Any:
+    """Return what R answers to a call: the outputs, a function that is preserved, or the error that it left with."""
+    r = scope.r
     rlib = r.rlib
+    answer = r.evaluate(scope.keep(call), r.methods)
+    if answer is None:
+        return _refusal(scope)
+    scope.keep(answer)
     codes, values = rlib.VECTOR_ELT(answer, 0), rlib.VECTOR_ELT(answer, 1)
-    if codes != rlib.R_NilValue:
-        kinds = rlib.INTEGER(codes)
-        return [from_r(r, rlib.VECTOR_ELT(values, i), kinds[i]) for i in range(rlib.Rf_xlength(codes))]
-    said = {name: strings_from_r(r, rlib.VECTOR_ELT(values, i)) for i, name in enumerate(_REFUSAL)}
+    kinds = rlib.INTEGER(codes)
+    count = rlib.Rf_xlength(codes)
+    if count == 1 and kinds[0] == 0:
+        rlib.R_PreserveObject(values)
+        return values
+    return [from_r(r, rlib.VECTOR_ELT(values, i), kinds[i]) for i in range(count)]
+
+
+def _refusal(scope: Scope) -> MlbridgeError:
+    r = scope.r
+    values = scope.keep(r.evaluate(scope.keep(r.rlib.Rf_lang1(r.rlib.Rf_install(b"embedded_refusal"))), r.methods))
+    said = {name: strings_from_r(r, r.rlib.VECTOR_ELT(values, i)) for i, name in enumerate(_REFUSAL)}
     tensors = {name: np.array(texts if name == "condition" else texts[0], object) for name, texts in said.items()}
     code = tensors.pop("code").item()
     if code is not None:

@@ -20,6 +20,7 @@ _LOGICAL, _INTEGER, _REAL, _STRING, _LIST = 10, 13, 14, 16, 19  # SEXPTYPEs
 _UTF8 = 1  # CE_UTF8
 _GUARDED_BYTES = 1 << 20  # above, R's own allocation error must have a caller to jump to
 _EXACT = 2**53
+_MOST_NAMES = 256
 _MODES = {_LOGICAL: "logical", _INTEGER: "integer", _REAL: "double", _STRING: "character"}
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.int32), 4: np.dtype(np.int32), 13: np.dtype(np.float64)}  # by frame code
 _STRING_CODE = DTYPES["string"].frame
@@ -39,9 +40,8 @@ class Scope:
 
     def keep(self, value: Any) -> Any:
         """Protect an R object and return it."""
-        self.r.rlib.Rf_protect(value)
         self._count += 1
-        return value
+        return self.r.rlib.Rf_protect(value)
 
     def __enter__(self) -> Scope:
         return self
@@ -90,12 +90,24 @@ def named_list(scope: Scope, values: Mapping[str, Any]) -> Any:
     """Return an R list of the values with their names."""
     rlib = scope.r.rlib
     out = scope.keep(rlib.Rf_allocVector(_LIST, len(values)))
-    names = scope.keep(rlib.Rf_allocVector(_STRING, len(values)))
-    for i, (name, value) in enumerate(values.items()):
-        rlib.SET_STRING_ELT(names, i, _charsxp(rlib, name))
+    for i, value in enumerate(values.values()):
         rlib.SET_VECTOR_ELT(out, i, to_r(scope, value))
-    rlib.Rf_setAttrib(out, scope.r.names_symbol, names)
+    rlib.Rf_setAttrib(out, scope.r.names_symbol, _names(scope, tuple(values)))
     return out
+
+
+def _names(scope: Scope, names: tuple[str, ...]) -> Any:
+    """Return the names as an R vector; the same few come call after call, so some are kept for good."""
+    rlib, kept = scope.r.rlib, scope.r.kept_names
+    vector = kept.get(names)
+    if vector is None:
+        vector = scope.keep(rlib.Rf_allocVector(_STRING, len(names)))
+        for i, name in enumerate(names):
+            rlib.SET_STRING_ELT(vector, i, _charsxp(rlib, name))
+        if len(kept) < _MOST_NAMES:
+            rlib.R_PreserveObject(vector)
+            kept[names] = vector
+    return vector
 
 
 def from_r(r: Any, value: Any, code: int) -> Array:
@@ -133,7 +145,10 @@ def _shape(r: Any, value: Any, size: int) -> Sequence[int]:
 def _allocate(r: Any, kind: int, size: int) -> Any:
     if size * 8 <= _GUARDED_BYTES:
         return r.rlib.Rf_allocVector(kind, size)
-    return r.evaluate_text(f'vector("{_MODES[kind]}", {size})')
+    vector = r.evaluate_text(f'vector("{_MODES[kind]}", {size})')
+    if vector is None:
+        raise InputError(f"R has no memory for {size} values at once", hint="send fewer rows at a time", runtime="r")
+    return vector
 
 
 def _charsxp(rlib: Any, text: str | None) -> Any:
