@@ -324,7 +324,9 @@ def test_the_timeout_parameter_is_a_deadline(channel):
     request = pb.ModelInferRequest(model_name="bad")
     request.parameters["timeout"].int64_param = 200_000
     column(request, "what", "BYTES", text("sleep"))
-    assert failure(channel, request).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    late = failure(channel, request, timeout=250)
+    assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert dict(late.trailing_metadata())["mlbridge-error"] == "BridgeTimeoutError"  # the server's word, not the client's own clock
 
 
 def test_a_full_queue_refuses_with_a_pushback_and_cancelled_calls_free_it(channel):
@@ -466,7 +468,7 @@ def test_a_served_jvm_model_is_a_pipeline_stage(host):
 
 def relay(uri, **parameters):
     """Open a Java session that opens a served model and hands on what it answers, in a process of its own."""
-    given = {"uri": uri, "timeout_s": "30"} | parameters
+    given = {"uri": uri, "connect_timeout_s": "60"} | parameters
     return JvmRuntime().load(open_artifact(EXAMPLES), member="dev.mlbridge.examples.Relay", parameters=given, heap_mb=256)
 
 

@@ -20,12 +20,16 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.Future;
+import java.util.concurrent.ScheduledThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
 /** What the protocol's calls do, whatever carried them. */
 final class Service {
   private static final List<String> EXTENSIONS = List.of("binary_tensor_data", "parameters", "mlbridge.describe");
   private static final long LONGEST_US = Long.MAX_VALUE / 1000;
+  private static final ScheduledThreadPoolExecutor ALARMS = alarms();
 
   private final Repository repository;
   private final boolean writeSignature;
@@ -33,6 +37,19 @@ final class Service {
   Service(Repository repository, boolean writeSignature) {
     this.repository = repository;
     this.writeSignature = writeSignature;
+  }
+
+  private static ScheduledThreadPoolExecutor alarms() {
+    ScheduledThreadPoolExecutor out =
+        new ScheduledThreadPoolExecutor(
+            1,
+            work -> {
+              Thread thread = new Thread(work, "mlbridge-deadlines");
+              thread.setDaemon(true);
+              return thread;
+            });
+    out.setRemoveOnCancelPolicy(true);
+    return out;
   }
 
   /** Who calls: the time they give, and how their giving up reaches the call. */
@@ -50,18 +67,23 @@ final class Service {
     try {
       Codec.Decoded how;
       Call call;
+      Optional<Duration> own;
       try {
         how = served.codec.decode(request);
-        call = Call.of(how.names(), sooner(caller.remaining(), timeout(request)));
+        own = timeout(request);
+        call = Call.of(how.names(), sooner(caller.remaining(), own));
       } catch (MlbridgeException e) {
         throw new Refused(Reply.refusal(e));
       }
       Runnable untie = caller.tie(call);
+      // gRPC keeps the deadline of the call itself; the request's own is kept here
+      Optional<Future<?>> alarm = own.map(left -> ALARMS.schedule(call::cancel, left.toNanos(), TimeUnit.NANOSECONDS));
       try {
         Map<String, Tensor> results = served.run(how.feeds(), call);
         return encoded(served, results, request.getId(), how);
       } finally {
         untie.run();
+        alarm.ifPresent(a -> a.cancel(false));
       }
     } finally {
       served.release();

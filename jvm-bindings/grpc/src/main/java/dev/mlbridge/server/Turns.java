@@ -55,21 +55,19 @@ final class Turns {
   }
 
   private void await(Waiter waiter, Call call) {
-    boolean woken;
     try {
       Optional<Duration> left = call.remaining();
       if (left.isEmpty()) {
         waiter.told.acquire();
-        woken = true;
       } else {
-        woken = waiter.told.tryAcquire(Math.max(left.get().toNanos(), 0), TimeUnit.NANOSECONDS);
+        waiter.told.tryAcquire(Math.max(left.get().toNanos(), 0), TimeUnit.NANOSECONDS);
       }
     } catch (InterruptedException e) { // the server is going down at once
       Thread.currentThread().interrupt();
-      woken = true;
     }
+    boolean late = call.remaining().map(d -> d.isNegative() || d.isZero()).orElse(false);
     synchronized (this) {
-      if (waiter.granted && !call.cancelled()) {
+      if (waiter.granted && !call.cancelled() && !late) {
         return;
       }
       if (waiter.granted) {
@@ -79,9 +77,9 @@ final class Turns {
         queue.remove(waiter);
       }
     }
-    throw woken
-        ? MlbridgeException.of(Kind.CANCELLED, "the caller cancelled")
-        : MlbridgeException.of(Kind.TIMEOUT, "the deadline passed while the request waited");
+    throw late
+        ? MlbridgeException.of(Kind.TIMEOUT, "the deadline passed while the request waited")
+        : MlbridgeException.of(Kind.CANCELLED, "the caller cancelled");
   }
 
   /** Gives a turn back after a call that took so long. */
