@@ -473,11 +473,12 @@ def test_a_hundred_thousand_fuzzed_requests_beside_valid_traffic(served):
     _wire_fuzz(served, 100_000, 22)
 
 
-def test_resetting_streams_over_and_over_leaves_the_server_well(served):
+@pytest.mark.parametrize("resets", [2_000, pytest.param(100_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+def test_resetting_streams_over_and_over_leaves_the_server_well(served, resets):
     server, line, _ = served
     with Line(server) as other:
         data = message(rows(1)).SerializeToString()
-        for _ in range(2000):
+        for _ in range(resets):
             other.raw.future(data).cancel()
 
     def answers():
@@ -543,3 +544,84 @@ def test_overload_is_refused_with_a_pushback_and_what_is_accepted_is_right():
     assert codes["OK"] > 100
     assert codes["RESOURCE_EXHAUSTED"] > 100
     assert all(pushed)
+
+
+@pytest.mark.parametrize("calls", [1_000, pytest.param(60_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+def test_cancels_deadlines_and_disconnects_over_the_wire_touch_nobody_else(calls):
+    model, session = doubler(concurrency=1, slow_s=0.0005)
+
+    def client(k):
+        rng, line, answered = np.random.default_rng(k), Line(server), 0
+        for i in range(calls // 100):
+            sent = []
+            for j in range(25):
+                x = np.full((int(rng.integers(1, 5)), 3), float(((k * 10_000) + i) * 100 + j))
+                kind = rng.random()
+                timeout = float(rng.uniform(0.001, 0.02)) if kind < 0.2 else 120
+                sent.append((kind, x, line.raw.future(message(x).SerializeToString(), timeout=timeout)))
+            for kind, _, call in sent:
+                if 0.2 <= kind < 0.4:
+                    call.cancel()
+            if rng.random() < 0.1:  # hang up on all that is still open
+                line.channel.close()
+                line = Line(server)
+                continue
+            for kind, x, call in sent:
+                if kind >= 0.4:
+                    got = pb.ModelInferResponse.FromString(call.result(120))
+                    assert got.raw_output_contents[0] == (x * 2).tobytes()
+                    answered += 1
+        line.channel.close()
+        return answered
+
+    with mb.serve({"double": model}, grpc="127.0.0.1:0", max_queue=1000) as server:
+        with ThreadPoolExecutor(4) as pool:
+            answered = sum(pool.map(client, range(4)))
+        _until(lambda: server._service.running == 0)
+    assert answered > calls / 4
+    assert max(session.sizes) > 4
+    model.close()
+
+
+# ---------------------------------------------------------------- workers that die
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.full)])
+def test_workers_killed_under_load_give_typed_errors_and_never_a_wrong_answer(kills, tmp_path):
+    from mlbridge.artifact import open_artifact
+    from mlbridge.runtimes.python import PythonRuntime
+
+    (tmp_path / "m.py").write_text("def run(feeds):\n    return {'y': feeds['x'] * 2}\n")
+    session = PythonRuntime().load(open_artifact(tmp_path / "m.py"), signature=Doubler().signature, way="worker")
+    codes, wrong, stop = Counter(), [], threading.Event()
+
+    def client(k):
+        i = 0
+        with Line(server) as line:
+            while not stop.is_set():
+                i += 1
+                x = np.full((1, 3), float(k * 100_000 + i))
+                try:
+                    got = line.ask(x)[0]
+                except grpc.RpcError as exc:
+                    codes[exc.code().name] += 1
+                else:
+                    codes["OK"] += 1
+                    if not (got == x * 2).all():
+                        wrong.append(x)
+
+    with Model(session, name="double") as model, mb.serve({"double": model}, grpc="127.0.0.1:0") as server, ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client, k) for k in range(4)]
+        try:
+            for _ in range(kills):
+                answered = codes["OK"]
+                _until(lambda n=answered: codes["OK"] > n + 20, 120.0)
+                os.kill(session.pool.pids[0], signal.SIGKILL)
+            answered = codes["OK"]
+            _until(lambda: codes["OK"] > answered + 20, 120.0)
+        finally:
+            stop.set()
+        for future in clients:
+            future.result(60)
+    assert not wrong
+    assert set(codes) <= {"OK", "UNAVAILABLE"}, codes

@@ -12,9 +12,10 @@ from benchmarks.server.load import METHOD, Process, echo, take_turns
 from benchmarks.server.models import message, served
 
 
-def _compare(section: Section, case: str, servers: Mapping[str, Process], streams: int, rounds: int, limit: float | None) -> None:
+def _compare(section: Section, case: str, servers: Mapping[str, Process], data: bytes, rounds: int, limit: float | None) -> None:
     """Load both by turns; the ratio is time a request over the reference's, the first one's."""
-    times, cpu = take_turns(servers, message(), streams=streams, rounds=rounds)
+    streams = int(case.partition(" stream")[0].rpartition(" ")[2])
+    times, cpu = take_turns(servers, data, streams=streams, rounds=rounds)
     reference, ours = servers
     row = ratio_row(case, ours, times[ours], times[reference])
     section.rows.append(row)
@@ -40,9 +41,10 @@ def bench(quick: bool) -> Section:
             answer = channel.unary_unary(METHOD)(message())
         with echo(answer) as bare:
             for streams in (1, 8, 32):
-                _compare(section, f"logistic 1x30, {streams} streams", {"echo": bare, "mlbridge": ours}, streams, rounds, 1 / 0.75)
+                _compare(section, f"logistic 1x30, {streams} streams", {"echo": bare, "mlbridge": ours}, message(), rounds, 1 / 0.75)
+    data = message(datatype="FP32")
     for kind, limit in (("native-forest", 0.5), ("forest", None)):
         with served(kind, batching=False) as off, served(kind) as on:
-            _compare(section, f"{kind} of 100 trees, 32 streams, batching", {"off": off, "on": on}, 32, rounds, limit)
-            _compare(section, f"{kind} of 100 trees, 1 stream (latency), batching", {"off": off, "on": on}, 1, rounds, 1.05)
+            _compare(section, f"{kind} of 100 trees, 32 streams, batching", {"off": off, "on": on}, data, rounds, limit)
+            _compare(section, f"{kind} of 100 trees, 1 stream (latency), batching", {"off": off, "on": on}, data, rounds, 1.05)
     return section

@@ -40,10 +40,10 @@ def served(kind: str, *, batching: bool = True) -> Iterator[Process]:
         yield server
 
 
-def message(rows: int = 1) -> bytes:
-    """Return a request of that many rows of 30 numbers."""
-    x = np.random.default_rng(1).normal(size=(rows, 30))
+def message(rows: int = 1, *, datatype: str = "FP64") -> bytes:
+    """Return a request of that many rows of 30 numbers; forests compute in FP32."""
+    x = np.random.default_rng(1).normal(size=(rows, 30)).astype({"FP64": "f8", "FP32": "f4"}[datatype])
     request = inference_pb2.ModelInferRequest(model_name="m")
-    request.inputs.add(name="features", datatype="FP64", shape=x.shape)
+    request.inputs.add(name="features", datatype=datatype, shape=x.shape)
     request.raw_input_contents.append(x.tobytes())
     return request.SerializeToString()
