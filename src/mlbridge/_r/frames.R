@@ -12,7 +12,7 @@
 .max_elements <- 2^31
 .whole_below <- 2^16  # bytes: a larger payload is read tensor by tensor, without a copy
 .layouts <- new.env()  # of payloads that came, by their size: where what lies
-.most_layouts <- 256L
+.most_layouts <- 64L
 
 .stop_as <- function(class, message) stop(structure(class = c(class, "error", "condition"), list(message = message, call = NULL)))
 .gone <- function() .stop_as("mlbridge_gone", "the connection ended")
@@ -163,7 +163,6 @@
       at <<- at + spec$bytes
     })
   fixed <- setdiff(seq_along(payload), unlist(places))
-  fixed <- c(fixed, unlist(lapply(seq_along(specs), function(i) if (specs[[i]]$code != 13L) utils::tail(places[[i]], 1L))))
   list(specs = specs, places = places, fixed = fixed, marks = payload[fixed])
 }
 
@@ -175,13 +174,19 @@
   known <- .layouts[[key]]
   if (is.null(known) || !identical(payload[known$fixed], known$marks, FALSE, FALSE)) {
     known <- .learn(payload)
-    if (length(.layouts) < .most_layouts) assign(key, known, .layouts)
+    if (length(.layouts) >= .most_layouts) rm(list = ls(.layouts), envir = .layouts)
+    assign(key, known, .layouts)
   }
   tensors <- known$places
   for (i in seq_along(tensors)) {
     spec <- known$specs[[i]]
     value <- payload[tensors[[i]]]
-    if (spec$code != 13L) value <- .held(writeBin(value, raw(), endian = "little")[seq_len(spec$bytes)], spec)
+    if (spec$code != 13L) {
+      raws <- writeBin(value, raw(), endian = "little")
+      data <- seq_len(spec$bytes)
+      if (length(raws) > spec$bytes && any(raws[-data] != 0L)) .malformed("padding is not zero")
+      value <- .held(raws[data], spec)
+    }
     if (length(spec$dims) > 1L) {
       if (columns && !is.list(value)) dim(value) <- spec$dims else value <- .shaped(value, spec$dims, columns)
     }
