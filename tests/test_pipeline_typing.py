@@ -106,8 +106,11 @@ def test_each_mismatch_alone_is_named_with_both_ends(kind):
     with pytest.raises(SignatureError) as caught:
         build(*_pair(kind))
     (problem,) = caught.value.problems
-    assert MISMATCHES[kind][2] in problem
-    assert "a.t0 → b.f0" in problem
+    text, specs = problem.split("  [")
+    assert MISMATCHES[kind][2] in text
+    assert "a.t0 → b.f0" in text
+    assert "; " in text, "a problem comes with its remedy"
+    assert specs == f"{_pair(kind)[0]['a'].output('t0')} → {_pair(kind)[0]['b'].input('f0')}]"
 
 
 @pytest.mark.parametrize("kinds", list(itertools.combinations(MISMATCHES, 3)), ids="+".join)

@@ -155,19 +155,21 @@ def _shape(producer: TensorSpec, consumer: TensorSpec, stages: tuple[str | None,
             problems.append(f"axis {i} may have any size and the consumer wants {b}; declare its size in the producer's signature")
         elif isinstance(a, int) and isinstance(b, int):
             if a != b:
-                problems.append(f"axis {i} has size {a} and the consumer wants {b}")
+                problems.append(
+                    f"axis {i} has size {a} and the consumer wants {b}; wire another output, or retrain the consumer on this one"
+                )
         elif isinstance(a, str) and isinstance(b, str):
             clash = symbols.join((stages[0], a), (stages[1], b))
             if clash:
-                problems.append(f"axis {i}: {a} is {clash[0]} and {b} is {clash[1]}")
+                problems.append(f"axis {i}: {a} is {clash[0]} and {b} is {clash[1]}; both must have one size")
         else:
             symbol, size, stage = (a, b, stages[0]) if isinstance(a, str) else (b, a, stages[1])
             if symbol == ROWS:
-                problems.append(f"axis {i}: the batch axis does not fit the fixed size {size}")
+                problems.append(f"axis {i}: the batch axis does not fit the fixed size {size}; export that stage with a dynamic batch axis")
                 continue
             known = symbols.bind((stage, symbol), size)  # type: ignore[arg-type]
             if known is not None:
-                problems.append(f"axis {i}: {symbol} is {known} elsewhere and {size} here")
+                problems.append(f"axis {i}: {symbol} is {known} elsewhere and {size} here; it must have one size in the whole pipeline")
     return problems
 
 
@@ -196,7 +198,7 @@ def _kind(producer: TensorSpec, consumer: TensorSpec, steps: list[Step]) -> list
     if producer.dtype == consumer.dtype:
         return problems
     if "string" in (producer.dtype, consumer.dtype) or "bfloat16" in (producer.dtype, consumer.dtype):
-        return [*problems, f"{producer.dtype} does not fit {consumer.dtype}"]
+        return [*problems, f"{producer.dtype} does not fit {consumer.dtype}; convert it in a stage of its own"]
     if castable(producer.dtype, consumer):
         steps.append(Cast(producer.dtype, consumer))
         return problems
@@ -229,5 +231,7 @@ def _recoding(producer: Column, consumer: Column, missing: bool) -> tuple[tuple[
             f"it knows {', '.join(map(repr, (consumer.categories or ())[:5]))}; retrain it, or map the levels in a stage of its own"
         )
     if producer.unknown == "keep" and consumer.unknown == "refuse":
-        problems.append(f"column {consumer.name!r}: the producer keeps unknown levels and the consumer refuses them")
+        problems.append(
+            f"column {consumer.name!r}: the producer keeps unknown levels and the consumer refuses them; map them in a stage of its own"
+        )
     return (-1, *(k if code is None else code for code in codes), k), problems
