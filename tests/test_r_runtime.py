@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
+import itertools
 import logging
 import shutil
 import subprocess
@@ -149,13 +151,14 @@ class TestAnswers:
 
 def _compare(cases, folder):
     wrong = []
-    for case in cases:
-        session = RRuntime().load(open_artifact(folder / f"{case.name}.rds"), signature=case.signature, **case.options)
+    ways = [None, "inproc"] if importlib.util.find_spec("rpy2") else [None]
+    for case, way in itertools.product(cases, ways):
+        session = RRuntime().load(open_artifact(folder / f"{case.name}.rds"), signature=case.signature, way=way, **case.options)
         for part in ("train", "probe"):
             want = parity.answers(case.stem, part)
             for name, value in session.run(case.feeds[part]).items():
                 if not np.array_equal(value.reshape(len(value), -1).astype(float), want[name], equal_nan=True):
-                    wrong.append((case.name, part, name))
+                    wrong.append((case.name, way, part, name))
         session.close()
     assert not wrong
 
