@@ -1,4 +1,4 @@
-"""Write the cases of the interoperability matrix, `proto/vectors/interop.json`, from docs/interop.md and without mlbridge.
+"""Write the cases of the interoperability matrix, `proto/interop.json`, from docs/interop.md and without mlbridge.
 
 Usage: python proto/make_interop.py
 """
@@ -10,7 +10,7 @@ import math
 import struct
 from pathlib import Path
 
-FILE = Path(__file__).parent / "vectors" / "interop.json"
+FILE = Path(__file__).parent / "interop.json"
 CODES = {
     "bool": "?", "int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q",
     "float16": "e", "float32": "f", "float64": "d",

@@ -23,7 +23,7 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))  # the programs' own module
 import vectors  # noqa: E402
 
-VECTORS = ROOT / "proto" / "vectors" / "interop.json"
+VECTORS = ROOT / "proto" / "interop.json"
 CASES = vectors.read(VECTORS)["cases"]
 PAGE = ROOT / "docs" / "interop.md"
 TOKENS = {"token": "the-right-token", "large-token": "t" * 4096}
