@@ -9,14 +9,15 @@ import pytest
 from rich.console import Console
 
 import mlbridge as mb
-from mlbridge import chunks, progress
+from mlbridge import progress
 from mlbridge.errors import InferenceError
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK_VALUES", 20)
-    monkeypatch.setattr(mb.tensors, "CHUNK_VALUES", 20)
+    for name, module in list(sys.modules.items()):  # the limit is looked up where it is used
+        if name.startswith("mlbridge.") and hasattr(module, "CHUNK_VALUES"):
+            monkeypatch.setattr(module, "CHUNK_VALUES", 20)
 
 
 def _model(run, rows="rows", width=2):
