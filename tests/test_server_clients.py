@@ -324,6 +324,9 @@ def test_rest_paths_and_statuses(server):
     assert rest(server, "/v2/models/simple/versions/1")[0] == 200
     assert rest(server, "/v2/models/simple/versions/9/infer", simple_json())[0] == 404
     assert b"mlbridge_requests_total" in rest(server, "/metrics")[1]
+    status, body = rest(server, "/v2/nothing")[:2]
+    assert (status, json.loads(body)) == (404, {"error": "there is nothing at '/v2/nothing'"})
+    assert rest(server, "/v2", b"{}")[0] == 405
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InputError, MlbridgeError, OverloadedError, UnsupportedError
 from ..interfaces import Deadline
+from ..runtimes.wire import clip
 from .access import Access
 from .caller import Caller
 from .json_tensors import read_request, write_answer
@@ -207,6 +208,14 @@ def _error(reply: Reply) -> Any:
     return JSONResponse({"error": reply.text}, status_code=HTTP_STATUS.get(reply.code, 500), headers=headers)
 
 
+def _no_such_path(request: Any, exc: Exception) -> Any:
+    from starlette.responses import JSONResponse
+
+    status = getattr(exc, "status_code", 404)
+    text = f"there is nothing at {clip(request.url.path)}" + (f" for {clip(request.method)}" if status == 405 else "")
+    return JSONResponse({"error": text}, status_code=status, headers=getattr(exc, "headers", None))
+
+
 def _message(message: Any) -> Any:
     """Write a protobuf message as the protocol's JSON: snake case, 64-bit numbers as numbers."""
     from starlette.responses import Response
@@ -279,4 +288,4 @@ def application(service: Service, access: Access, *, max_bytes: int, threads: in
             Route(f"{base}/describe", rest.route("use", rest.describe)),
             Route(f"{base}/infer", rest.route("use", rest.infer), methods=["POST"]),
         ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={404: _no_such_path, 405: _no_such_path})
