@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-NEEDS = {"ask_r": "Rscript"}  # programs beyond Python
+NEEDS = {"ask_r": "Rscript", "ask_jvm": "java"}  # programs beyond Python
 
 
 def test_the_credit_demo_runs_and_agrees_with_the_teams():
