@@ -19,7 +19,14 @@ SERVER = Path(__file__).parent / "interop" / "r_server.R"
 
 def environment() -> dict[str, str]:
     """Return an environment whose R finds the installed package, and whose package finds this Python."""
-    return {**os.environ, "R_LIBS": str(LIBRARY), "TZ": "UTC", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "MLBRIDGE_PYTHON": sys.executable}
+    return {
+        **os.environ,
+        "R_LIBS": str(LIBRARY),
+        "TZ": "UTC",
+        "OMP_NUM_THREADS": "1",
+        "LC_ALL": "C.UTF-8",
+        "MLBRIDGE_PYTHON": sys.executable,
+    }
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-# Values of the vectors (proto/vectors/interop.json) as R's own, and back to bytes: what docs/interop.md says of a tensor.
+# Values of the vectors (proto/interop.json) as R's own, and back to bytes: what docs/interop.md says of a tensor.
 
 .widths <- c(bool = 1, int8 = 1, int16 = 2, int32 = 4, int64 = 8, uint8 = 1, uint16 = 2, uint32 = 4, uint64 = 8, float16 = 2, float32 = 4, float64 = 8)
 
