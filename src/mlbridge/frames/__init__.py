@@ -7,7 +7,7 @@ processes (`workers`). Called by `workers`, `package` and the runtimes.
 Files and buffers that are malformed raise ArtifactError; the same bytes from a socket raise BridgeError.
 """
 
-from .codec import FRAME_VERSION, MAX_PAYLOAD, Frame, FrameType, decode_frame, encode_frame, encode_parts
+from .codec import FRAME_VERSION, MAX_PAYLOAD, Frame, FrameType, Layout, decode_frame, encode_frame, encode_parts
 from .links import LinkError, read_frame, write_frame, write_parts
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "MAX_PAYLOAD",
     "Frame",
     "FrameType",
+    "Layout",
     "LinkError",
     "decode_frame",
     "encode_frame",

@@ -38,6 +38,7 @@ _MAX_ELEMENTS = 2**31  # also bounds shapes that hold a zero
 _MISSING = 0xFFFFFFFF
 _MAGIC = b"MLB1"
 _COLUMN_MAJOR = 1
+_JOIN_BELOW = 1 << 16  # bytes under which one copy costs less than a second system call
 
 _HEADER = struct.Struct("<4sBBHII")
 HEADER_BYTES = _HEADER.size
@@ -69,12 +70,36 @@ class FrameType(IntEnum):
 _TYPE_OF = {int(t): t for t in FrameType}
 
 
+class Layout(NamedTuple):
+    """Where the tensors of a frame lie: another frame like it is read by comparing heads, not by parsing them.
+
+    Frames with text, booleans, columns or nothing in a tensor have no layout: their bytes are looked at each time.
+    """
+
+    type: FrameType
+    size: int  # of the whole frame
+    heads: tuple[tuple[int, int, bytes], ...]  # all that is neither data nor the request id, and where
+    arrays: tuple[tuple[str, np.dtype, int, int, tuple[int, ...]], ...]  # name, dtype, count, offset, shape
+
+    def read(self, frame: memoryview) -> Frame | None:
+        """Read a frame of this size, or None where it is not like this."""
+        for start, stop, head in self.heads:
+            if frame[start:stop] != head:
+                return None
+        tensors = {}
+        for name, dtype, count, offset, shape in self.arrays:
+            flat = np.frombuffer(frame, dtype, count, offset)
+            tensors[name] = flat if len(shape) == 1 else flat.reshape(shape)
+        return Frame(self.type, _U32.unpack_from(frame, HEADER_BYTES - 4)[0], tensors, self)
+
+
 class Frame(NamedTuple):
-    """One decoded frame: its type, the request it belongs to, and its named arrays."""
+    """One decoded frame: its type, the request it belongs to, its named arrays, and where they lay."""
 
     type: FrameType
     request_id: int
     tensors: dict[str, Array]
+    layout: Layout | None = None
 
     def text(self, name: str, default: str | None = None) -> str | None:
         """Return a string scalar, or the default where it is absent or missing; BridgeError for another kind."""
@@ -139,7 +164,7 @@ def encode_parts(
     Returns
     -------
     list of bytes-like
-        The header first.
+        The header first; one buffer for a small frame.
 
     Raises
     ------
@@ -165,7 +190,7 @@ def encode_parts(
         parts.append(head)
         size += len(head) + length
         if length:
-            parts.append(data.data.cast("B") if type(data) is np.ndarray else data)
+            parts.append(data)
             if length & 7:
                 parts.append(_ZEROS[: -length & 7])
                 size += -length & 7
@@ -176,7 +201,9 @@ def encode_parts(
             code=StatusCode.OUT_OF_RANGE,
         )
     parts[0] = _HEADER.pack(_MAGIC, kind, flags, 0, size, request_id)
-    return parts
+    if size < _JOIN_BELOW:
+        return [b"".join(parts)]
+    return [p.data.cast("B") if type(p) is np.ndarray else p for p in parts]
 
 
 def _as_array(value: Any) -> Array:
@@ -252,7 +279,7 @@ def decode_frame(buffer: Any) -> Frame:
     kind, flags, size, request_id = decode_header(view[:HEADER_BYTES])
     if len(view) != HEADER_BYTES + size:
         raise ArtifactError(f"the frame's header announces {size} bytes, {len(view) - HEADER_BYTES} follow")
-    return Frame(kind, request_id, decode_payload(view[HEADER_BYTES:], flags))
+    return Frame(kind, request_id, decode_payload(view[HEADER_BYTES:], flags)[0])
 
 
 def decode_header(header: Any) -> tuple[FrameType, int, int, int]:
@@ -270,8 +297,8 @@ def decode_header(header: Any) -> tuple[FrameType, int, int, int]:
     return type_, flags, size, request_id
 
 
-def decode_payload(view: memoryview, flags: int) -> dict[str, Array]:
-    """Return the tensors of a payload; ArtifactError if it is malformed."""
+def decode_payload(view: memoryview, flags: int) -> tuple[dict[str, Array], list[tuple[int, int]]]:
+    """Return the tensors of a payload and where each one's data lies; ArtifactError if it is malformed."""
     if len(view) < 8:
         raise ArtifactError(f"the payload holds {len(view)} bytes, less than its count")
     count, reserved = _COUNT.unpack_from(view)
@@ -279,20 +306,34 @@ def decode_payload(view: memoryview, flags: int) -> dict[str, Array]:
         raise ArtifactError(f"the payload announces {count} tensors (at most {_MAX_TENSORS}) and reserved bits {reserved:#x}")
     tensors: dict[str, Array] = {}
     offset = 8
+    places: list[tuple[int, int]] = []
     try:
         for _ in range(count):
-            name, array, offset = _decode_tensor(view, offset, flags)
+            name, array, start, stop, offset = _decode_tensor(view, offset, flags)
             if name in tensors:
                 raise ArtifactError(f"two tensors are named {name!r}")
             tensors[name] = array
+            places.append((start, stop))
     except struct.error as exc:
         raise ArtifactError("the payload ends inside a tensor") from exc
     if offset != len(view):
         raise ArtifactError(f"{len(view) - offset} bytes follow the last tensor")
-    return tensors
+    return tensors, places
 
 
-def _decode_tensor(view: memoryview, offset: int, flags: int) -> tuple[str, Array, int]:
+def layout_of(header: bytes, payload: memoryview, tensors: Mapping[str, Array], places: list[tuple[int, int]]) -> Layout | None:
+    """Return the layout of a frame that was decoded, where it has one."""
+    kind, flags, _, _ = decode_header(header)
+    if flags or not tensors or any(a.dtype.kind in "Ob" or not a.size for a in tensors.values()) or sys.byteorder == "big":
+        return None
+    edges = [0, *(edge for place in places for edge in place), len(payload)]
+    heads = [(a + HEADER_BYTES, b + HEADER_BYTES, bytes(payload[a:b])) for a, b in zip(edges[::2], edges[1::2]) if b > a]
+    arrays = tuple((n, a.dtype, a.size, place[0] + HEADER_BYTES, a.shape) for (n, a), place in zip(tensors.items(), places))
+    return Layout(kind, HEADER_BYTES + len(payload), ((0, HEADER_BYTES - 4, header[: HEADER_BYTES - 4]), *heads), arrays)
+
+
+def _decode_tensor(view: memoryview, offset: int, flags: int) -> tuple[str, Array, int, int, int]:
+    """Return name, array, where its data starts and stops, and where the next tensor starts."""
     (length,) = _U32.unpack_from(view, offset)
     offset += 4
     if not 0 < length <= _MAX_NAME:
@@ -315,7 +356,7 @@ def _decode_tensor(view: memoryview, offset: int, flags: int) -> tuple[str, Arra
     data = view[offset : offset + size]
     order = "F" if flags & _COLUMN_MAJOR and rank > 1 else "C"
     array = _decode_data(name, code, shape, count, data, order)
-    return name, array, _skip_padding(view, offset + size)
+    return name, array, offset, offset + size, _skip_padding(view, offset + size)
 
 
 def _decode_data(name: str, code: int, shape: tuple[int, ...], count: int, data: memoryview, order: Any) -> Array:

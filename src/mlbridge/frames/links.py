@@ -12,11 +12,10 @@ import numpy as np
 
 from ..errors import ArtifactError, BridgeError
 from ..interfaces import Deadline
-from .codec import HEADER_BYTES, Frame, FrameType, decode_header, decode_payload, encode_parts
+from .codec import HEADER_BYTES, Frame, FrameType, Layout, decode_header, decode_payload, encode_parts, layout_of
 
 __all__ = ["LinkError", "read_frame", "write_frame", "write_parts"]
 
-_JOIN_BELOW = 1 << 16  # bytes under which one copy costs less than a second system call
 _FIRST_READ = 4096  # bytes
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)  # Windows lacks it: wait first, send little
 _PIECE = None if _DONTWAIT else 1 << 12
@@ -49,8 +48,6 @@ def write_parts(sock: socket.socket, parts: list[Any], *, deadline: Deadline | N
     BridgeTimeoutError, CancelledError
         If the deadline ended it; part of the frame may have been sent, so the link is of no more use.
     """
-    if sum(map(len, parts)) < _JOIN_BELOW:
-        parts = [b"".join(parts)]
     try:
         for part in parts:
             if deadline is None:
@@ -73,7 +70,7 @@ def _send_until(sock: socket.socket, part: memoryview, deadline: Deadline, wake:
             _wait(sock, True, deadline, wake)
 
 
-def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: int | None = None) -> Frame:
+def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: int | None = None, like: Layout | None = None) -> Frame:
     """Receive one frame from a blocking socket; the other side sends no second one before it is asked again.
 
     Parameters
@@ -84,6 +81,8 @@ def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: i
         Ends the wait.
     wake : int, optional
         A file descriptor; when it becomes readable the deadline is looked at again.
+    like : Layout, optional
+        Of the last frame: where this one is like it, it is read in one piece and not parsed.
 
     Raises
     ------
@@ -92,21 +91,31 @@ def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: i
     BridgeTimeoutError, CancelledError
         If the deadline ended it; a later read goes on only if nothing of the frame had come.
     """
-    first = np.empty(_FIRST_READ, np.uint8).data  # most frames come whole in one read
+    room = _FIRST_READ if like is None or like.size < _FIRST_READ else like.size
+    first = np.empty(room, np.uint8).data  # most frames come whole in one read
     got = _receive(sock, first, 0, HEADER_BYTES, deadline, wake)
+    if like is not None and got == like.size:
+        frame = like.read(first[:got])
+        if frame is not None:
+            return frame
     try:
         kind, flags, size, request_id = decode_header(first[:HEADER_BYTES])
         end = HEADER_BYTES + size
         if got > end:
             raise ArtifactError(f"{got - end} bytes follow the frame")
-        if end <= _FIRST_READ:
-            _receive(sock, first[:end], got, end, deadline, wake)
-            payload = first[HEADER_BYTES:end]
-        else:
-            payload = np.empty(size, np.uint8).data
-            payload[: got - HEADER_BYTES] = first[HEADER_BYTES:got]
+        if end == room:
+            _receive(sock, first, got, end, deadline, wake)
+            frame = None if like is None else like.read(first)
+            if frame is not None:
+                return frame
+            payload = first[HEADER_BYTES:]
+        else:  # the rest goes where it stays: a small answer must not hold a large one's room
+            payload = first[HEADER_BYTES:end] if end <= _FIRST_READ else np.empty(size, np.uint8).data
+            if end > _FIRST_READ:
+                payload[: got - HEADER_BYTES] = first[HEADER_BYTES:got]
             _receive(sock, payload, got - HEADER_BYTES, size, deadline, wake)
-        return Frame(kind, request_id, decode_payload(payload, flags))
+        tensors, places = decode_payload(payload, flags)
+        return Frame(kind, request_id, tensors, layout_of(bytes(first[:HEADER_BYTES]), payload, tensors, places))
     except ArtifactError as exc:
         raise BridgeError(f"the other side sent a malformed frame: {exc.message}") from exc
 
@@ -118,7 +127,7 @@ def _receive(sock: socket.socket, view: memoryview, got: int, want: int, deadlin
         while got < want:
             if deadline is not None:
                 _wait(sock, False, deadline, wake)
-            n = sock.recv_into(view[got:])
+            n = sock.recv_into(view[got:] if got else view)
             if n == 0:
                 raise LinkError("the other side closed the link" + (" inside a frame" if got or inside else ""))
             got += n

@@ -1,6 +1,7 @@
 """The only coercion: user values to arrays that satisfy a signature, compiled once per signature; and back.
 
-Rooms: `values` (one array to one spec), `containers` (tables, dicts, records, arrays). This file joins them: it
+Rooms: `values` (one array to one spec), `containers` (tables, dicts, records, arrays), `compiled` (what fits already goes
+through at once). This file joins them: it
 assembles blocks from columns, unifies symbols, and lists every problem of one input in one InputError. Called by
 `model.py`, by the server for requests, and by the pipeline for its edges.
 """
@@ -9,20 +10,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from ..signature import ROWS, Column, Signature, TensorSpec
+from ..signature import ROWS, Signature, TensorSpec
+from .compiled import CHUNK_VALUES, exact_array, exact_feeds, record
 from .containers import Opened, close_table, open_container
 from .values import as_array, check_codes, coerce, decode, decoder, encode
 
 __all__ = ["CHUNK_VALUES", "Coercion", "check_codes", "coerce", "decode", "encode", "input_error"]
-
-CHUNK_VALUES = 1 << 21  # values of one batch; larger ones go in chunks, so that what lies between stages stays small
-_EXACT_FLOAT = float(2**53)
 
 
 def input_error(problems: Sequence[str], *, hint: str | None = None) -> InputError:
@@ -49,14 +47,15 @@ class Coercion:
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
-        self.exact = _exact(signature)
+        self.exact = exact_array(signature)
         self.decoders: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             s.name: decoder(s.columns[0], s.missing) for s in signature.outputs if s.categorical
         }
         self._outputs = {s.name: s for s in signature.outputs}
         self._inputs = {s.name: s for s in signature.inputs}
         self._owner = {c.name: s.name for s in signature.inputs for c in s.columns}
-        self._record = _compile_record(signature)
+        self._record = record(signature)
+        self._exact_feeds = exact_feeds(signature)
 
     # -------------------------------------------------- in
 
@@ -105,6 +104,10 @@ class Coercion:
 
     def run_feeds(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Check feeds that speak codes: exactly the inputs' names, coerced and in range."""
+        if type(feeds) is dict and self._exact_feeds is not None:
+            exact = self._exact_feeds(feeds)
+            if exact is not None:
+                return exact
         if not isinstance(feeds, Mapping):
             raise InputError(f"feeds are {type(feeds).__name__}, expected a dict of arrays by input name")
         absent, extra = [n for n in self._inputs if n not in feeds], [n for n in feeds if n not in self._inputs]
@@ -307,126 +310,6 @@ def _lift(value: Any, scalar: bool) -> Any:
 def _scalar(values: np.ndarray) -> Any:
     first = values[0]
     return first.item() if isinstance(first, np.generic) else first
-
-
-def _exact(signature: Signature) -> Callable[[Any], dict[str, np.ndarray] | None] | None:
-    """Compile the test «this array already satisfies the only input», for batched numeric inputs."""
-    if len(signature.inputs) != 1:
-        return None
-    spec = signature.inputs[0]
-    if not spec.batched or spec.categorical or spec.dtype in ("string", "bfloat16") or not all(isinstance(d, int) for d in spec.shape[1:]):
-        return None
-    name, dtype, tail, ndim = spec.name, np.dtype(spec.dtype), spec.shape[1:], len(spec.shape)
-    vdot, smallest, ndarray = np.vdot, np.minimum.reduce, np.ndarray
-    checks_nan = dtype.kind == "f" and spec.missing == "refuse"
-
-    def exact(x: Any) -> dict[str, np.ndarray] | None:
-        if type(x) is not ndarray or x.dtype is not dtype or not x.flags.carray:
-            return None
-        shape = x.shape
-        if len(shape) != ndim or shape[1:] != tail or not 0 < x.size <= CHUNK_VALUES:
-            return None
-        if checks_nan:
-            # NaN only where x has one: infinities square to infinity. From 10,000 elements BLAS starts threads, whose
-            # meeting costs milliseconds on a busy machine.
-            square = vdot(x, x) if x.size < 8192 else smallest(x, axis=None)
-            if square != square:
-                return None
-        return {name: x}
-
-    return exact
-
-
-def _compile_record(signature: Signature) -> Callable[[dict], dict[str, np.ndarray] | None] | None:
-    """Compile one record of plain Python values to one-row blocks; None sends it the long way round."""
-    if not signature.inputs or any(len(s.shape) != 2 or not s.columns or not s.batched for s in signature.inputs):
-        return None
-    parts: list[tuple[str, Callable[[dict], np.ndarray | None]]] = []
-    for spec in signature.inputs:
-        part = _record_part(spec)
-        if part is None:
-            return None
-        parts.append((spec.name, part))
-    width = len(signature.columns)
-
-    def record(x: dict) -> dict[str, np.ndarray] | None:
-        if len(x) != width:
-            return None
-        feeds = {}
-        try:
-            for name, part in parts:
-                block = part(x)
-                if block is None:
-                    return None
-                feeds[name] = block
-        except (KeyError, TypeError, OverflowError, ValueError):
-            return None  # the long way names every problem
-        return feeds
-
-    return record
-
-
-_PLAIN = ({float}, {int}, {float, int}, {float, np.float64}, {np.float64}, {int, np.float64}, {float, int, np.float64})
-
-
-def _record_part(spec: TensorSpec) -> Callable[[dict], np.ndarray | None] | None:
-    names, k = [c.name for c in spec.columns], len(spec.columns)
-    get: Callable[[dict], tuple] = itemgetter(*names) if k > 1 else lambda x, n=names[0]: (x[n],)  # type: ignore[misc]
-    if spec.categorical:
-        return _record_codes(spec.columns, get)
-    if spec.dtype == "string":
-
-        def text(x: dict) -> np.ndarray | None:
-            values = get(x)
-            if set(map(type, values)) != {str}:
-                return None
-            out = np.empty((1, k), object)
-            out[0] = values
-            return out
-
-        return text
-    if spec.dtype not in ("float64", "float32") or (spec.dtype == "float32" and spec.rounding == "refuse"):
-        return None
-    refuse, single = spec.missing == "refuse", spec.dtype == "float32"
-    if any(c.unit in ("date", "timestamp") for c in spec.columns):
-        return None
-
-    def numbers(x: dict) -> np.ndarray | None:
-        values = get(x)
-        kinds = set(map(type, values))
-        if kinds not in _PLAIN:
-            return None
-        out = np.array((values,), np.float64)
-        total = np.vdot(out, out)
-        if total != total:
-            if refuse:
-                return None
-        elif total >= _EXACT_FLOAT and int in kinds:
-            return None
-        if single:
-            if not total < 1e76:  # squares below this cannot hide a value beyond float32
-                return None
-            return out.astype(np.float32)
-        return out
-
-    return numbers
-
-
-def _record_codes(columns: tuple[Column, ...], get: Callable[[dict], tuple]) -> Callable[[dict], np.ndarray | None]:
-    kinds: dict[str, type] = {"string": str, "int64": int, "bool": bool}
-    tables: list[tuple[dict[Any, int], type]] = [
-        ({v: i for i, v in enumerate(c.categories or ())}, kinds[c.level_type or "string"]) for c in columns
-    ]
-
-    def codes(x: dict) -> np.ndarray | None:
-        out = []
-        for value, (table, kind) in zip(get(x), tables):
-            if type(value) is not kind:
-                return None
-            out.append(table[value])  # KeyError: the long way
-        return np.array((out,), np.int32)
-
-    return codes
 
 
 def batch_rows(feeds: Mapping[str, np.ndarray], signature: Signature) -> int | None:

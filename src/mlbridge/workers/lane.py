@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import BridgeError, InferenceError, MlbridgeError, StatusCode
-from ..frames import MAX_PAYLOAD, Frame, FrameType, LinkError, encode_parts, read_frame, write_parts
+from ..frames import MAX_PAYLOAD, Frame, FrameType, Layout, LinkError, encode_parts, read_frame, write_parts
 from ..interfaces import Deadline
 
 __all__ = ["ForeignError", "Lane", "NotSentError", "foreign_error"]
@@ -62,6 +62,9 @@ class Lane:
     def __init__(self, sock: socket.socket, hello: Frame, max_payload: int = MAX_PAYLOAD, column_major: bool = False) -> None:
         self.sock, self.hello, self.max_payload, self.column_major = sock, hello, max_payload, column_major
         self._last_id = 0
+        self._like: Layout | None = None  # of the last answer
+        # a Unix socket refuses what a dead worker would not read, so nobody needs to look before each call
+        self.tells_death = sock.family == getattr(socket, "AF_UNIX", None)
         self.in_step = True  # False while an answer is due
         self._wake_lock = threading.Lock()
         self._wake_read, self._wake_write = os.pipe()
@@ -131,17 +134,17 @@ class Lane:
 
     def _receive(self, request_id: int, deadline: Deadline | None) -> Frame:
         try:
-            frame = read_frame(self.sock, deadline=deadline, wake=None if deadline is None else self._wake_read)
+            frame = read_frame(self.sock, deadline=deadline, wake=None if deadline is None else self._wake_read, like=self._like)
         except LinkError as exc:
-            if isinstance(exc.__cause__, ConnectionResetError) and self.sock.family == getattr(socket, "AF_UNIX", None):
-                # a Unix socket says so only where its end was closed with bytes unread: part of this request
+            if isinstance(exc.__cause__, ConnectionResetError) and self.tells_death:
+                # said only where the other end was closed with bytes unread: part of this request
                 raise NotSentError(exc.message) from exc
             raise
         if frame.request_id != request_id:
             raise BridgeError(f"the worker answered request {frame.request_id}, request {request_id} was asked")
         if frame.type not in (FrameType.RESULT, FrameType.ERROR, FrameType.PONG):
             raise BridgeError(f"the worker answered with {frame.type.name}")
-        self.in_step = True
+        self.in_step, self._like = True, frame.layout
         return frame
 
     def _wake(self) -> None:

@@ -71,6 +71,7 @@ class WorkerPool:
         self._changed = threading.Condition(threading.Lock())
         self._slots = [_Slot() for _ in range(workers)]
         self._idle: list[tuple[WorkerProcess, Lane]] = []
+        self._seated: set[WorkerProcess] = set()  # those of the slots
         self._waiting: list[tuple[Callable[[WorkerProcess], bool] | None]] = []  # in the order they came
         self._models: dict[int, dict[str, Any]] = {0: {**load, "model": 0}}
         self._next_model = 1
@@ -184,7 +185,7 @@ class WorkerPool:
                 self._check_open()
                 at_once = self._idle and fits is None and not self._waiting
                 process, lane = self._idle.pop() if at_once else self._wait_idle(deadline, fits)
-            if process.alive:
+            if lane.tells_death or process.alive:
                 return process, lane
             self._lose(process, lane, 0.0)
 
@@ -225,7 +226,7 @@ class WorkerPool:
 
     def _give_back(self, process: WorkerProcess, lane: Lane) -> None:
         with self._changed:
-            if not self._closed and any(slot.process is process for slot in self._slots):
+            if process in self._seated:
                 self._idle.append((process, lane))
                 if self._waiting:
                     self._changed.notify_all()
@@ -328,6 +329,7 @@ class WorkerPool:
             if self._closed:
                 return False
             slot.process = process
+            self._seated.add(process)
             self._idle.extend((process, lane) for lane in process.lanes)
             self._changed.notify_all()
         return True
@@ -351,6 +353,7 @@ class WorkerPool:
             self._idle = [pair for pair in self._idle if pair[0] is not process]
             if slot is not None:
                 slot.process = None
+            self._seated.discard(process)
         self._bury(process, within_s, idle)
         lane.close()
         if slot is None:
@@ -426,6 +429,7 @@ class WorkerPool:
             idle, self._idle = self._idle, []
             for slot in self._slots:
                 slot.process = None
+            self._seated.clear()
             starting, carers = list(self._starting), list(self._carers)
             self._changed.notify_all()
         for deadline in starting:

@@ -1,0 +1,185 @@
+"""The quick ways in, compiled once a signature: what satisfies it already goes through, None sends it the long way.
+
+An array or feeds in the right dtype and shape, and one record of plain Python values. Called by `Coercion` alone; every
+problem is found and named by the long way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from ..signature import Column, Signature, TensorSpec
+
+__all__ = ["CHUNK_VALUES", "exact_array", "exact_feeds", "record"]
+
+CHUNK_VALUES = 1 << 21  # values of one batch; larger ones go in chunks, so that what lies between stages stays small
+_EXACT_FLOAT = float(2**53)
+_BLAS_THREADS = 8192  # elements; from 10,000 BLAS starts threads, whose meeting costs milliseconds on a busy machine
+
+
+def exact_array(signature: Signature) -> Callable[[Any], dict[str, np.ndarray] | None] | None:
+    """Compile the test «this array already satisfies the only input», for batched numeric inputs."""
+    if len(signature.inputs) != 1 or signature.inputs[0].categorical:
+        return None
+    name, fits = signature.inputs[0].name, _fits(signature.inputs[0])
+    if fits is None:
+        return None
+
+    def exact(x: Any) -> dict[str, np.ndarray] | None:
+        return {name: x} if fits(x) else None
+
+    return exact
+
+
+def exact_feeds(signature: Signature) -> Callable[[Mapping[str, Any]], dict[str, np.ndarray] | None] | None:
+    """Compile the test «these feeds already satisfy every input», categories as codes."""
+    tests = [(s.name, fits) for s in signature.inputs if (fits := _fits(s)) is not None]
+    if not tests or len(tests) < len(signature.inputs):
+        return None
+
+    def exact(feeds: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        if len(feeds) != len(tests):
+            return None
+        out, rows = {}, -1
+        for name, fits in tests:
+            x = feeds.get(name)
+            if not fits(x) or (rows >= 0 and len(x) != rows):  # type: ignore[arg-type]
+                return None
+            out[name], rows = x, len(x)  # type: ignore[arg-type]
+        return out  # type: ignore[return-value]
+
+    return exact
+
+
+def _fits(spec: TensorSpec) -> Callable[[Any], bool] | None:
+    """Compile the test «this array satisfies the spec», for numbers and codes whose shape the spec fixes but for `rows`."""
+    if not spec.batched or spec.dtype in ("string", "bfloat16") or not all(isinstance(d, int) for d in spec.shape[1:]):
+        return None
+    dtype, tail, ndim = np.dtype(spec.dtype), spec.shape[1:], len(spec.shape)
+    vdot, smallest, ndarray = np.vdot, np.minimum.reduce, np.ndarray
+    checks_nan = dtype.kind == "f" and spec.missing == "refuse"
+    in_range = _codes_in_range(spec) if spec.categorical else None
+
+    def fits(x: Any) -> bool:
+        if type(x) is not ndarray or x.dtype is not dtype or not x.flags.carray:
+            return False
+        shape = x.shape
+        if len(shape) != ndim or shape[1:] != tail or not 0 < x.size <= CHUNK_VALUES:
+            return False
+        if checks_nan:
+            # NaN only where x has one: infinities square to infinity
+            square = vdot(x, x) if x.size < _BLAS_THREADS else smallest(x, axis=None)
+            return bool(square == square)
+        return in_range is None or in_range(x)
+
+    return fits
+
+
+def _codes_in_range(spec: TensorSpec) -> Callable[[np.ndarray], bool]:
+    low = -1 if spec.missing == "allow" else 0
+    highs = [len(c.categories or ()) - (c.unknown != "keep") for c in spec.columns]
+    least, most = np.minimum.reduce, np.maximum.reduce
+    one, every = min(highs), np.array(highs, np.int32)
+
+    def in_range(x: np.ndarray) -> bool:
+        if least(x, axis=None) < low:
+            return False
+        return bool(most(x, axis=None) <= one or (x <= every).all())
+
+    return in_range
+
+
+def record(signature: Signature) -> Callable[[dict], dict[str, np.ndarray] | None] | None:
+    """Compile one record of plain Python values to one-row blocks; None sends it the long way round."""
+    if not signature.inputs or any(len(s.shape) != 2 or not s.columns or not s.batched for s in signature.inputs):
+        return None
+    parts: list[tuple[str, Callable[[dict], np.ndarray | None]]] = []
+    for spec in signature.inputs:
+        part = _record_part(spec)
+        if part is None:
+            return None
+        parts.append((spec.name, part))
+    width = len(signature.columns)
+
+    def quick(x: dict) -> dict[str, np.ndarray] | None:
+        if len(x) != width:
+            return None
+        feeds = {}
+        try:
+            for name, part in parts:
+                block = part(x)
+                if block is None:
+                    return None
+                feeds[name] = block
+        except (KeyError, TypeError, OverflowError, ValueError):
+            return None  # the long way names every problem
+        return feeds
+
+    return quick
+
+
+_PLAIN = ({float}, {int}, {float, int}, {float, np.float64}, {np.float64}, {int, np.float64}, {float, int, np.float64})
+
+
+def _record_part(spec: TensorSpec) -> Callable[[dict], np.ndarray | None] | None:
+    names, k = [c.name for c in spec.columns], len(spec.columns)
+    get: Callable[[dict], tuple] = itemgetter(*names) if k > 1 else lambda x, n=names[0]: (x[n],)  # type: ignore[misc]
+    if spec.categorical:
+        return _record_codes(spec.columns, get)
+    if spec.dtype == "string":
+
+        def text(x: dict) -> np.ndarray | None:
+            values = get(x)
+            if set(map(type, values)) != {str}:
+                return None
+            out = np.empty((1, k), object)
+            out[0] = values
+            return out
+
+        return text
+    if spec.dtype not in ("float64", "float32") or (spec.dtype == "float32" and spec.rounding == "refuse"):
+        return None
+    refuse, single = spec.missing == "refuse", spec.dtype == "float32"
+    if any(c.unit in ("date", "timestamp") for c in spec.columns):
+        return None
+
+    def numbers(x: dict) -> np.ndarray | None:
+        values = get(x)
+        kinds = set(map(type, values))
+        if kinds not in _PLAIN:
+            return None
+        out = np.array((values,), np.float64)
+        total = np.vdot(out, out)
+        if total != total:
+            if refuse:
+                return None
+        elif total >= _EXACT_FLOAT and int in kinds:
+            return None
+        if single:
+            if not total < 1e76:  # squares below this cannot hide a value beyond float32
+                return None
+            return out.astype(np.float32)
+        return out
+
+    return numbers
+
+
+def _record_codes(columns: tuple[Column, ...], get: Callable[[dict], tuple]) -> Callable[[dict], np.ndarray | None]:
+    kinds: dict[str, type] = {"string": str, "int64": int, "bool": bool}
+    tables: list[tuple[dict[Any, int], type]] = [
+        ({v: i for i, v in enumerate(c.categories or ())}, kinds[c.level_type or "string"]) for c in columns
+    ]
+
+    def codes(x: dict) -> np.ndarray | None:
+        out = []
+        for value, (table, kind) in zip(get(x), tables):
+            if type(value) is not kind:
+                return None
+            out.append(table[value])  # KeyError: the long way
+        return np.array((out,), np.int32)
+
+    return codes
