@@ -71,3 +71,26 @@ def test_saved_models_load_at_trust_code_only(tmp_path, form):
     with mb.load(path, trust="code", sample=X) as m:
         np.testing.assert_allclose(next(iter(m.predict(X).values())), net(X).numpy(), rtol=1e-4, atol=1e-6)
         assert m.route.runtime == "onnx", m.route
+
+
+def test_dicts_written_in_another_order_than_sorted_keep_their_tensors():
+    keras.utils.set_random_seed(4)
+    b, a = keras.Input((4,), name="b"), keras.Input((4,), name="a")
+    net = keras.Model({"b": b, "a": a}, {"z": keras.layers.Dense(1)(b), "k": keras.layers.Dense(2)(a)})
+    sample = {"a": X, "b": 2 * X}
+    want = net(sample)
+    for via in ("onnx", "native"):
+        with mb.wrap(net, sample=sample, via=via) as m:
+            got = m.predict(sample)
+        assert {k: v.shape for k, v in got.items()} == {"z": (10, 1), "k": (10, 2)}
+        for k in got:
+            np.testing.assert_allclose(got[k], want[k].numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_constants_of_a_normalization_layer_are_no_inputs():
+    keras.utils.set_random_seed(5)
+    scale = keras.layers.Normalization()
+    scale.adapt(X)
+    net = keras.Sequential([keras.Input((4,)), scale, keras.layers.Dense(2, activation="relu")])
+    with mb.convert(net, sample=X) as m:
+        np.testing.assert_allclose(m.predict(X)["output"], net(X).numpy(), rtol=1e-4, atol=1e-6)

@@ -28,6 +28,7 @@ __all__ = ["TensorflowFramework"]
 
 _OPSET = 18  # the newest tf2onnx writes
 _QUICK_ROWS = 5
+_ONE_INPUT = "input"  # of a model that names none
 
 
 class TensorflowFramework:
@@ -77,7 +78,7 @@ class TensorflowFramework:
         inputs = tuple(_spec(n, t.shape, t.dtype) for n, t in zip(names, model.inputs))
         feeds = {s.name: np.ones([2 if not isinstance(d, int) else d for d in s.shape], s.dtype) for s in inputs}
         answer = _run(model, feeds)
-        declared = dict(zip(answer, _output_shapes(model)))
+        declared = _declared(model)
         return Signature(inputs, tuple(_spec(k, declared.get(k, v.shape), v.dtype.name, output=True) for k, v in answer.items()))
 
     def native(self, model: Any, /, *, signature: Signature, **options: Any) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
@@ -148,8 +149,14 @@ def _input_names(model: Any) -> list[str]:
     return [t.name.split(":")[0] for t in model.inputs]
 
 
-def _output_shapes(model: Any) -> list[tuple]:
-    return [tuple(t.shape) for t in model.outputs]
+def _functional(model: Any) -> Any:
+    """Return the functional model that knows the structures of inputs and outputs: a Sequential holds one; None of a subclass."""
+    return model if hasattr(model, "_outputs_struct") else getattr(model, "_functional", None)
+
+
+def _packed(structure: Any, flat: list) -> Any:
+    """Return flat values in a structure of Keras, which flattens dicts by sorted key, whatever order they were written in."""
+    return require("keras").tree.pack_sequence_as(structure, flat)
 
 
 def _spec(name: str, shape: Any, dtype: str, *, output: bool = False) -> TensorSpec:
@@ -162,7 +169,7 @@ def _spec(name: str, shape: Any, dtype: str, *, output: bool = False) -> TensorS
 
 
 def _signature_by_running(model: Any, sample: object) -> Signature:
-    arrays = dict(sample) if isinstance(sample, Mapping) else {"input": np.asarray(sample)}
+    arrays = dict(sample) if isinstance(sample, Mapping) else {_ONE_INPUT: np.asarray(sample)}
     feeds = {k: np.asarray(v).astype(np.float32) if np.asarray(v).dtype.kind == "f" else np.asarray(v) for k, v in arrays.items()}
     answer = _run(model, feeds)
     return Signature(
@@ -202,19 +209,37 @@ def _call(model: Any, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
     """Call a model on named tensors and name its answer."""
     if not _is_keras(model):
         return dict(sorted(_saved_function(model)(**tensors).items()))
-    structure = getattr(model, "_inputs_struct", None)
     values = list(tensors.values())
-    if isinstance(structure, Mapping):
-        answer = model(dict(zip(structure, values)), training=False)
-    else:
-        answer = model(values[0] if len(values) == 1 else values, training=False)
-    if isinstance(answer, Mapping):
-        return {str(k): v for k, v in answer.items()}
+    if (functional := _functional(model)) is not None:
+        given = _packed(functional._inputs_struct, values)
+    else:  # a subclass: it was sampled with one array, or with a dict that its `call` reads
+        given = values[0] if list(tensors) == [_ONE_INPUT] else dict(tensors)
+    return _named(model(given, training=False), model)
+
+
+def _declared(model: Any) -> dict[str, tuple]:
+    """Return the shape of each named output, unknown sizes as None."""
+    functional = _functional(model)
+    if functional is None:
+        return {}
+    return {k: tuple(t.shape) for k, t in _named(functional._outputs_struct, model).items()}
+
+
+def _named(answer: Any, model: Any) -> dict[str, Any]:
+    """Name a structure's leaves: by key, by the model's own output names, else by position."""
     parts = list(answer) if isinstance(answer, (list, tuple)) else [answer]
     names = list(getattr(model, "output_names", None) or [])
-    if len(names) != len(parts) or len(set(names)) != len(names):
+    if isinstance(answer, Mapping):
+        parts, names = list(answer.values()), list(map(str, answer))
+    elif len(names) != len(parts) or len(set(names)) != len(names):
         names = ["output"] if len(parts) == 1 else [f"output_{i}" for i in range(len(parts))]
-    return dict(zip(names, parts))
+    out: dict[str, Any] = {}
+    for name, part in zip(names, parts):
+        if isinstance(part, (Mapping, list, tuple)):
+            out |= {f"{name}_{k.removeprefix('output_')}": v for k, v in _named(part, None).items()}
+        else:
+            out[name] = part
+    return out
 
 
 def _run(model: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -236,15 +261,25 @@ def _by_tf2onnx(model: Any, signature: Signature) -> Any:
         answer = _call(model, dict(zip(names, tensors)))
         return [answer[n] for n in outputs]
 
-    proto, _ = tf2onnx.convert.from_function(
-        tf.function(call, autograph=False), input_signature=specs, opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
-    )
+    function = tf.function(call, autograph=False)
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])})
+    _bind_constants(proto, function.get_concrete_function(*specs))
     order = {f"mlb_{i}": i for i in range(len(specs))}
     inputs = sorted(proto.graph.input, key=lambda v: order.get(v.name.split(":")[0], len(order)))
     kept = [type(v).FromString(v.SerializeToString()) for v in inputs]
     del proto.graph.input[:]
     proto.graph.input.extend(kept)
     return proto
+
+
+def _bind_constants(proto: Any, function: Any) -> None:
+    """Give the graph the constants that layers hold outside their weights (Normalization); tf2onnx makes them inputs."""
+    from onnx import numpy_helper
+
+    held = {inner.name: outer for outer, inner in function.graph.captures}
+    for value in [v for v in proto.graph.input if v.name in held]:
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(held[value.name]), value.name))
+        proto.graph.input.remove(value)
 
 
 def _erfc(context: Any, node: Any, name: str, args: Any) -> None:
