@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from booster_tables import ROWS, table, target
 
 from mlbridge.artifact import open_artifact
 from mlbridge.conversion.verification import compare
@@ -22,33 +23,6 @@ pd = pytest.importorskip("pandas")
 ort = pytest.importorskip("onnxruntime")
 
 FRAMEWORK = LightgbmFramework()
-ROWS = 240
-
-
-def table(rng, missing: bool, categories: bool):
-    x = pd.DataFrame({
-        "a": rng.normal(size=ROWS), "b": rng.integers(0, 9, ROWS).astype(float), "c": rng.normal(size=ROWS) * 100,
-        "d": rng.exponential(size=ROWS),
-    })  # fmt: skip
-    if missing:
-        x = x.mask(rng.random(x.shape) < 0.15)
-    if categories:
-        x.insert(1, "k", pd.Categorical(rng.choice(list("uvwxyz"), ROWS)))
-        x["j"] = pd.Categorical(rng.choice([3, 1, 7], ROWS))
-        if missing:
-            x.loc[rng.random(ROWS) < 0.2, "k"] = np.nan
-    return x
-
-
-def target(rng, x, kind: str):
-    z = np.nan_to_num(x["a"].to_numpy()) + np.sin(np.nan_to_num(x["c"].to_numpy()) / 50) + rng.normal(size=len(x)) * 0.3
-    if "k" in x:
-        z = z + 0.8 * (x["k"] == "u").to_numpy()
-    return {
-        "real": z, "positive": np.exp(z), "unit": 1 / (1 + np.exp(-z)), "count": rng.poisson(np.exp(z)), "two": (z > 0).astype(int),
-        "three": np.digitize(z, [-0.7, 0.5]),
-    }[kind]  # fmt: skip
-
 
 OBJECTIVES = [
     ("LGBMRegressor", "regression", "real", {}), ("LGBMRegressor", "regression_l1", "real", {}), ("LGBMRegressor", "huber", "real", {}),
