@@ -23,6 +23,10 @@ Which stages of a saved Spark ML model become ONNX, without Spark and without a 
   Any other column (`rawPrediction`, a leaf, quantile or link column) is declared and answered when asked for by Spark's name:
   `options={"spark": {"outputs": ["rawPrediction"]}}`.
 * **Pipelines**: PipelineModel, nested; CrossValidatorModel and TrainValidationSplitModel by their best model; RFormulaModel by its stages.
+* **Text**: tokenizers, StopWordsRemover and NGram convert where a CountVectorizer counts their words, letter for letter as Java (17 and
+  later, in a locale other than Turkish, Azeri and Lithuanian) splits and lowers them; lists of words are no answer. Refused by name: a
+  vocabulary with a Greek sigma, with the empty word (Tokenizer makes it between two spaces, RegexTokenizer does not) or with letters
+  whose capitals are younger than Java 17; `minTF` below 1; patterns that are more than one class of ASCII characters; hashed words.
 * An Imputer over an integer column truncates its fill in Spark; the folder does not tell, and the conversion fills the fraction.
 
 """

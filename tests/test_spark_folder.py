@@ -93,9 +93,13 @@ def test_native_is_refused_with_a_way_out():
         FRAMEWORK.native(read(FOLDERS / "credit-boosted"), signature=None)
 
 
-@pytest.mark.parametrize("name", ["Tokenizer", "RegexTokenizer"])
-def test_text_stages_are_refused_by_name(name, tmp_path):
-    model = read(stage(tmp_path / "m", name, inputCol="text", outputCol="words"))
+WORDS = {"inputCol": "text", "outputCol": "words"}
+REGEX = {**WORDS, "pattern": "\\s+", "gaps": True, "minTokenLength": 1, "toLowercase": True}
+
+
+@pytest.mark.parametrize(("name", "params"), [("Tokenizer", WORDS), ("RegexTokenizer", REGEX)], ids=["Tokenizer", "RegexTokenizer"])
+def test_a_pipeline_that_ends_in_words_is_refused_by_name(name, params, tmp_path):
+    model = read(stage(tmp_path / "m", name, **params))
     signature = FRAMEWORK.infer(model, None)
     assert signature.input("text").dtype == "string"
     with pytest.raises(ConversionError, match=name):
@@ -103,17 +107,79 @@ def test_text_stages_are_refused_by_name(name, tmp_path):
 
 
 def test_hashing_is_refused_by_name_and_still_has_a_signature(tmp_path):
-    model = read(
-        pipeline(
-            tmp_path / "m",
-            ("Tokenizer", {"inputCol": "text", "outputCol": "words"}),
-            ("HashingTF", {"inputCol": "words", "outputCol": "tf", "numFeatures": 16}),
-        )
-    )
+    hashing = {"inputCol": "words", "outputCol": "tf", "numFeatures": 16}
+    model = read(pipeline(tmp_path / "m", ("Tokenizer", WORDS), ("HashingTF", hashing)))
     signature = FRAMEWORK.infer(model, None)
     assert str(signature) == "text: string[rows, 1] -> transformed: float64[rows, 16]"
-    with pytest.raises(ConversionError, match=r"Tokenizer|HashingTF"):
+    with pytest.raises(ConversionError, match="HashingTF"):
         FRAMEWORK.convert(model, tmp_path, signature=signature)
+
+
+def counting(folder: Path, vocabulary: list[str], *stages: tuple[str, dict], **params) -> Path:
+    """Write a pipeline that ends in a CountVectorizer over the column `last`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    given = {"inputCol": "last", "outputCol": "tf", "minTF": 1.0, "binary": False, **params}
+    pipeline(folder, *stages, ("CountVectorizerModel", given))
+    data = folder / "stages" / f"{len(stages)}_CountVectorizerModel_1" / "data"
+    data.mkdir()
+    pq.write_table(pa.table({"vocabulary": [vocabulary]}), data / "part-00000.parquet")
+    return folder
+
+
+STOP = {"inputCol": "words", "outputCol": "last", "stopWords": ["the"], "caseSensitive": False, "locale": "en_US"}
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "stages", "match"),
+    [
+        (["a", ""], [("Tokenizer", {**WORDS, "outputCol": "last"})], "the empty word"),
+        (["\u03c3\u03bf\u03c6\u03cc\u03c2"], [("Tokenizer", {**WORDS, "outputCol": "last"})], "sigma"),
+        (["i\u0307"], [("Tokenizer", {**WORDS, "outputCol": "last"})], "lower case"),
+        (["\ua7cd"], [("Tokenizer", {**WORDS, "outputCol": "last"})], "lower case"),
+        (["a"], [("RegexTokenizer", {**REGEX, "outputCol": "last", "pattern": "(?<=a)b"})], "RegexTokenizer with the pattern"),
+        (["a"], [("RegexTokenizer", {**REGEX, "outputCol": "last", "pattern": "\\w", "gaps": False})], "RegexTokenizer with the pattern"),
+        (
+            ["a b"],
+            [("Tokenizer", WORDS), ("NGram", {"inputCol": "words", "outputCol": "last", "n": 2})],
+            "NGram of words that may be empty",
+        ),
+        (["a"], [("Tokenizer", WORDS), ("StopWordsRemover", {**STOP, "locale": "tr_TR"})], "locale tr_TR"),
+        (["a"], [], "whose words have no ONNX form"),
+    ],
+    ids=["empty", "sigma", "dotted", "young", "pattern", "single", "ngram", "turkish", "raw-words"],
+)
+def test_words_without_an_exact_form_are_refused_by_name(vocabulary, stages, match, tmp_path):
+    model = read(counting(tmp_path / "m", vocabulary, *stages))
+    signature = FRAMEWORK.infer(model, None)
+    with pytest.raises(ConversionError, match=match):
+        FRAMEWORK.convert(model, tmp_path, signature=signature)
+
+
+def test_a_share_of_all_words_is_refused(tmp_path):
+    model = read(counting(tmp_path / "m", ["a"], ("Tokenizer", {**WORDS, "outputCol": "last"}), minTF=0.5))
+    with pytest.raises(ConversionError, match=r"minTF=0\.5"):
+        FRAMEWORK.convert(model, tmp_path, signature=FRAMEWORK.infer(model, None))
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="a JDK is not installed")
+def test_java_has_the_lower_case_that_words_are_matched_by(tmp_path):
+    """Over all of Unicode, but for the letters that no vocabulary may hold."""
+    import subprocess
+
+    from mlbridge.frameworks.spark.text import _YOUNG_CHARACTERS
+
+    source = tmp_path / "Lower.java"
+    source.write_text(
+        "public class Lower { public static void main(String[] a) { for (int c = 0; c < 0x110000; c++) {"
+        "String s = new String(Character.toChars(c)).toLowerCase(); if (c < 0xD800 || c > 0xDFFF)"
+        'System.out.println(s.codePointAt(0) + (s.codePointCount(0, s.length()) > 1 ? "+" : "")); } } }'
+    )
+    done = subprocess.run(["java", "-Duser.language=en", str(source)], capture_output=True, text=True, check=True)
+    every = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+    differ = {chr(c).lower() for c, said in zip(every, done.stdout.split(), strict=True) if said != str(ord(chr(c).lower()[0]))}
+    assert differ <= _YOUNG_CHARACTERS | {"i\u0307"}
 
 
 def test_sql_is_refused_wherever_it_stands(tmp_path):

@@ -18,6 +18,17 @@ CANCER = [f"c{i}" for i in range(30)]
 UNSEEN = [{"cyl": c, "hp": h, "carb": b} for c in (0.0, 5.0, 8.0) for h in (0.0, 110.0) for b in (0.0, 1.0, 5.0)]
 
 
+# letters whose lower case, class or encoding is special, and the ways Java splits
+ODD_LINES = [
+    {"line": v}
+    for v in (
+        "", " ", "  the  OF the", "the\u00a0of A\u00a0B", "THE,the;The", "\u0130i \u0130\u0130 I\u0307 i\u0307", "5 \u212aM \u212a km", "STRASSE Stra\u00dfe STRA\u1e9eE",
+        "\u039f\u03a3 \u03a3 the", "\tthe\x0bof\x0cthe\x1cthe\u2028the\x85the", "the\U0001d55e of \U00010400 the", "a,,b, ,the,", "x" * 5000 + " the",
+        "\u01c5 \u1fbc \ua64a \u10a0 \u1c90 the", "data set data set of the data", "e\u0301 \u00c9 the-of_the 0the",
+    )
+]  # fmt: skip
+
+
 def va(m, columns, out="features", **kw):
     return m.VectorAssembler(inputCols=columns, outputCol=out, **kw)
 
@@ -134,7 +145,7 @@ _add(
         va(m, ["o", "conc", "p"]),
     ],
     interaction_nominal=lambda m: [
-        m.StringIndexer(inputCols=["Type", "Treatment"], outputCols=["i", "j"]),
+        m.StringIndexer(inputCols=["Type", "Treatment"], outputCols=["i", "j"], handleInvalid="error"),
         va(m, ["conc", "i"], "v"),
         m.Interaction(inputCols=["conc", "i", "v", "j"], outputCol="o"),
     ],
@@ -146,6 +157,7 @@ _add(
     ],
     rformula=lambda m: [m.RFormula(formula="uptake ~ Type + conc"), m.LinearRegression()],
     rformula_interaction=lambda m: [m.RFormula(formula="uptake ~ Type:conc + Treatment + conc - 1")],
+    rformula_skip=lambda m: [m.RFormula(formula="uptake ~ Treatment + conc", handleInvalid="skip"), m.LinearRegression()],
     rformula_label=lambda m: [m.RFormula(formula="Type ~ uptake + Treatment", handleInvalid="keep"), m.LogisticRegression()],
     tree_categorical=mixed(lambda m: m.DecisionTreeRegressor(labelCol="uptake", maxDepth=5)),
     forest_categorical=mixed(lambda m: m.RandomForestRegressor(labelCol="uptake", numTrees=8, maxDepth=4, seed=1)),
@@ -193,6 +205,10 @@ _add(
     dct=on(CARS, lambda m: m.DCT(inputCol="features", outputCol="o")),
     dct_inverse=on([*CARS, "mpg"], lambda m: m.DCT(inputCol="features", outputCol="o", inverse=True)),
     size_hint=on(CARS, lambda m: m.VectorSizeHint(inputCol="features", size=4)),
+    size_hint_skip=on(
+        CARS,
+        lambda m: [m.VectorSizeHint(inputCol="features", size=4, handleInvalid="skip"), m.MaxAbsScaler(inputCol="features", outputCol="o")],
+    ),
     binarizer_vector=on(CARS, lambda m: m.Binarizer(inputCol="features", outputCol="o", threshold=17.02)),
     isotonic=lambda m: [m.IsotonicRegression(featuresCol="wt", labelCol="mpg", isotonic=False)],
     isotonic_vector=on(CARS, lambda m: m.IsotonicRegression(labelCol="mpg", featureIndex=1, isotonic=False)),
@@ -329,6 +345,67 @@ _add(
     credit_logistic=credit(lambda m: [m.LogisticRegression(regParam=0.01), restored(m)], keep="skip"),
     credit_forest=credit(lambda m: m.RandomForestClassifier(numTrees=8, maxDepth=5, seed=1), keep="error"),
 )
+
+
+def counted(*stages, **kw):
+    """Tokens in `w`, then their counts."""
+
+    def build(m):
+        return [*(make(m) for make in stages), m.CountVectorizer(inputCol="w", outputCol="tf", **kw)]
+
+    return build
+
+
+def tokens(m):
+    return m.Tokenizer(inputCol="line", outputCol="w")
+
+
+def regex(**kw):
+    return lambda m: m.RegexTokenizer(inputCol="line", outputCol="w", **kw)
+
+
+_add(
+    "texts",
+    words=(counted(regex()), {"extra": ODD_LINES}),
+    words_tokenizer=(lambda m: [tokens(m), m.CountVectorizerModel.from_vocabulary(["the", "of", "km", "i", "straße", "a\u00a0b"], "w", "tf")], {"extra": ODD_LINES}),
+    words_ascii=(counted(regex(pattern="\\W"), minDF=2.0), {"extra": ODD_LINES}),
+    words_found=(counted(regex(pattern="[a-z0-9]+", gaps=False, minTokenLength=3), binary=True), {"extra": ODD_LINES}),
+    words_as_written=(counted(regex(pattern=",", toLowercase=False), minTF=2.0), {"extra": ODD_LINES}),
+    words_stopped=(
+        lambda m: [
+            m.RegexTokenizer(inputCol="line", outputCol="t", pattern="\\W+"),
+            m.StopWordsRemover(inputCol="t", outputCol="w"),
+            m.CountVectorizer(inputCol="w", outputCol="tf", minTF=2.0),
+            m.IDF(inputCol="tf", outputCol="o"),
+        ],
+        {"extra": ODD_LINES},
+    ),
+    words_runs=(
+        lambda m: [
+            m.RegexTokenizer(inputCol="line", outputCol="t", pattern="\\W+", minTokenLength=2),
+            m.StopWordsRemover(inputCol="t", outputCol="s"),
+            m.NGram(inputCol="s", outputCol="w", n=2),
+            m.CountVectorizer(inputCol="w", outputCol="tf"),
+        ],
+        {"extra": ODD_LINES},
+    ),
+    words_classified=lambda m: [
+        regex()(m),
+        m.StopWordsRemover(inputCol="w", outputCol="s"),
+        m.CountVectorizer(inputCol="s", outputCol="tf", vocabSize=200),
+        m.IDF(inputCol="tf", outputCol="features"),
+        m.LogisticRegression(labelCol="long", regParam=0.1),
+    ],
+)  # fmt: skip
+
+# stages without an ONNX form: refused by name, answered by Spark in a worker
+NATIVE: dict[str, tuple] = {
+    "hashed-words": ("texts", lambda m: [tokens(m), m.HashingTF(inputCol="w", outputCol="tf", numFeatures=64),
+                     m.IDF(inputCol="tf", outputCol="features"), m.LogisticRegression(labelCol="long", regParam=0.1)], {"extra": ODD_LINES}),
+    "runs-of-empty-words": ("texts", counted(tokens, lambda m: m.NGram(inputCol="w", outputCol="g")), {"extra": ODD_LINES}),
+    "embedded-words": ("texts", lambda m: [tokens(m), m.Word2Vec(inputCol="w", outputCol="o", vectorSize=4, seed=1)], {}),
+    "topics": ("texts", lambda m: [regex()(m), m.CountVectorizer(inputCol="w", outputCol="features", vocabSize=50), m.LDA(k=3, seed=1, maxIter=3)], {}),
+}  # fmt: skip
 
 # also given to onnxmltools, whose answers are kept beside Spark's
 RIVALS = ("tree-indexed", "glr-poisson")

@@ -20,7 +20,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from cases import CASES, RAISES, RIVALS  # noqa: E402
+from cases import CASES, NATIVE, RAISES, RIVALS  # noqa: E402
 
 log = logging.getLogger("fit")
 
@@ -77,6 +77,10 @@ def table(name):
             out["seen"] = (np.arange(len(d.target)) % 4 > 0).astype(float)
             out["v"] = d.data
         return out
+    if name == "texts":
+        about = [datasets.load_iris, datasets.load_wine, datasets.load_breast_cancer, datasets.load_diabetes, datasets.load_digits]
+        lines = [line for load in about for line in load().DESCR.splitlines()]
+        return {"line": lines, "long": np.array([float(len(line) > 60) for line in lines])}
     if name == "digits":
         return {"pixels": datasets.load_digits().data[:300]}
     path = {"credit": HERE.parents[1] / "examples/credit/german.csv"}.get(name)
@@ -129,7 +133,7 @@ def feeds_of(signature, data, rows):
         if not spec.columns:
             feeds[spec.name] = np.ascontiguousarray(np.asarray(data[spec.name])[rows], dtype=np.float64)
             continue
-        block = np.zeros((len(rows), len(spec.columns)), spec.dtype)
+        block = np.zeros((len(rows), len(spec.columns)), object if spec.dtype == "string" else spec.dtype)
         for i, column in enumerate(spec.columns):
             values = [data[column.name][r] for r in rows]
             if column.categories is not None:
@@ -202,7 +206,7 @@ def fit_case(spark, m, name, out):
     from mlbridge.frameworks.spark.flow import Flow
     from mlbridge.frameworks.spark.schema import find_path
 
-    which, build, options = CASES[name]
+    which, build, options = {**CASES, **NATIVE}[name]
     data = table(which)
     stages = build(m)
     estimator = m.Pipeline(stages=stages) if isinstance(stages, list) else stages
@@ -236,7 +240,7 @@ def fit_case(spark, m, name, out):
     expected = {k: [[value(r[c]) for c in cs] for r in answers] for k, cs in columns.items()}
     (out / name / "expected.json").write_text(json.dumps({"rows": [int(r["_row"]) for r in answers], "outputs": expected}))
     (out / name / "signature.json").write_text(signature.to_json())
-    np.savez(out / name / "feeds.npz", **feeds)
+    np.savez(out / name / "feeds.npz", **{k: v.astype(str) if v.dtype == object else v for k, v in feeds.items()})  # no pickle
     if name == "credit-boosted":
         same = framework.infer(model, None, outputs=asked) == framework.infer(read, None, outputs=asked)
         said = {"accepts": framework.accepts(model), "estimator": framework.accepts(estimator), "same": same}
@@ -283,7 +287,7 @@ def main(out, names):
     def one(name):
         begin = time.perf_counter()
         try:
-            (fit_case if name in CASES else fit_raising)(spark, m, name, out)
+            (fit_raising if name in RAISES else fit_case)(spark, m, name, out)
         except Exception as exc:  # noqa: BLE001
             failures[name] = f"{type(exc).__name__}: {str(exc)[:2000]}"
         log.info("%-28s %.1f s %s", name, time.perf_counter() - begin, failures.get(name, "")[:300])
@@ -298,4 +302,4 @@ def main(out, names):
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    main(Path(sys.argv[1]), sys.argv[2:] or [*CASES, *RAISES])
+    main(Path(sys.argv[1]), sys.argv[2:] or [*CASES, *NATIVE, *RAISES])

@@ -136,10 +136,18 @@ def _value(flow: Flow, path: Path, answer: Answer | None, spec: TensorSpec) -> t
         return answer.score_value, nan
     if answer is None and name == "transformed":
         values = [flow.made(t) for t in path.targets if flow.has(t)]
+        _readable(flow, path.stages[-1].name, values)
         return g.concat([c.value for c in values]), -1 if values[0].levels is not None else nan
     if not flow.has(name):
         raise ConversionError(
             f"the pipeline has no answer {name!r}", hint=f"it makes {', '.join(n for n in flow.columns if n[:1] != chr(0))}"
         )
     col = flow.made(name)
+    _readable(flow, name, [col])
     return col.value, -1 if col.levels is not None else nan
+
+
+def _readable(flow: Flow, what: str, columns: Sequence[Col]) -> None:
+    """Refuse to answer lists of words."""
+    if any(not c.plain for c in columns):
+        flow.refuse(f"{what} answers lists of words, which have no ONNX form", hint="end the pipeline in a CountVectorizer")

@@ -18,6 +18,7 @@ from .stage import Stage
 
 if TYPE_CHECKING:
     from ...conversion.graph import Graph
+    from .text import Words
 
 __all__ = ["Answer", "Attr", "Col", "Flow", "Origin"]
 
@@ -74,7 +75,9 @@ class Col:
     compressed : bool
         Whether Spark stores it sparse wherever that is shorter.
     plain : bool
-        False for text that is not held as codes: no stage here can read it.
+        False for text that is not held as codes, whose value is strings ("rows", 1): only text stages read it.
+    words : Words or None
+        What tokens of that text the column holds.
     """
 
     value: str
@@ -87,6 +90,7 @@ class Col:
     member: tuple[str, int] | None = None
     compressed: bool = False
     plain: bool = True
+    words: Words | None = None
 
 
 @dataclass(frozen=True)
