@@ -267,7 +267,7 @@ final class SparkSignature {
 
   private static Tensor block(TensorSpec spec, List<Row> rows) {
     int n = rows.size();
-    if (spec.columns().isEmpty()) {
+    if (spec.columns().isEmpty() && spec.shape().size() > 1) {
       int width = (int) ((Dim.Size) spec.shape().get(1)).value();
       double[] out = new double[n * width];
       for (int i = 0; i < n; i++) {
@@ -275,26 +275,29 @@ final class SparkSignature {
       }
       return Tensor.of(out, n, width);
     }
-    int width = spec.columns().size();
-    String[] texts = new String[spec.dtype() == DType.STRING ? n * width : 0];
-    int[] codes = new int[spec.dtype() == DType.INT32 ? n * width : 0];
-    double[] numbers = new double[spec.dtype() == DType.FLOAT64 ? n * width : 0];
+    List<Column> columns = spec.columns().isEmpty() ? List.of(Column.of(spec.name())) : spec.columns();
+    int width = columns.size();
+    boolean text = spec.dtype() == DType.STRING;
+    String[] texts = new String[text ? n * width : 0];
+    int[] codes = new int[spec.categorical() ? n * width : 0];
+    double[] numbers = new double[text || spec.categorical() ? 0 : n * width]; // of any dtype: Feeds narrows them
     for (int i = 0; i < n; i++) {
       for (int k = 0; k < width; k++) {
-        Column c = spec.columns().get(k);
+        Column c = columns.get(k);
         Optional<Object> value = Optional.ofNullable(rows.get(i).getAs(c.name()));
-        switch (spec.dtype()) {
-          case STRING -> texts[i * width + k] = value.map(String::valueOf).orElse(null);
-          case INT32 -> codes[i * width + k] = value.map(v -> code(c, v)).orElse(-1);
-          default -> numbers[i * width + k] = value.map(SparkSignature::number).orElse(Double.NaN);
+        if (text) {
+          texts[i * width + k] = value.map(String::valueOf).orElse(null);
+        } else if (spec.categorical()) {
+          codes[i * width + k] = value.map(v -> code(c, v)).orElse(-1);
+        } else {
+          numbers[i * width + k] = value.map(SparkSignature::number).orElse(Double.NaN);
         }
       }
     }
-    return switch (spec.dtype()) {
-      case STRING -> Tensor.ofStrings(texts, n, width);
-      case INT32 -> Tensor.of(codes, n, width);
-      default -> Tensor.of(numbers, n, width);
-    };
+    if (text) {
+      return Tensor.ofStrings(texts, n, width);
+    }
+    return spec.categorical() ? Tensor.of(codes, n, width) : Tensor.of(numbers, n, width);
   }
 
   private static int code(Column column, Object value) {

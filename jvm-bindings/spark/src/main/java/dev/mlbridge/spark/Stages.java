@@ -16,7 +16,8 @@ import org.apache.spark.ml.tuning.TrainValidationSplitModel;
 final class Stages {
   private static final List<String> READS = List.of("inputCol", "inputCols", "featuresCol");
   private static final List<String> MAKES =
-      List.of("outputCol", "outputCols", "predictionCol", "probabilityCol", "rawPredictionCol", "leafCol", "quantilesCol");
+      List.of(
+          "outputCol", "outputCols", "predictionCol", "probabilityCol", "rawPredictionCol", "leafCol", "quantilesCol", "topicDistributionCol");
 
   private Stages() {}
 
