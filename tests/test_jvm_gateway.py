@@ -138,6 +138,29 @@ def test_stages_without_onnx_run_in_the_running_spark_and_are_saved_for_a_worker
         mb.load(tmp_path / "words.mlb")
 
 
+def test_columns_beside_the_answer_come_when_asked_for_and_only_then(classifier, plants):
+    options = {"spark": {"outputs": ["rawPrediction"]}}
+    with mb.wrap(classifier, sample=plants, via="native") as model:
+        assert [s.name for s in model.signature.outputs] == ["label", "probabilities"]
+    want = [r.rawPrediction.toArray() for r in classifier.transform(plants).collect()]
+    for via in ("native", "onnx"):
+        with mb.wrap(classifier, sample=plants, via=via, options=options) as model:
+            assert [s.name for s in model.signature.outputs] == ["label", "probabilities", "rawPrediction"]
+            np.testing.assert_allclose(model.predict(plants)["rawPrediction"], want, rtol=1e-12)
+
+
+def test_sql_in_a_pipeline_is_asked_in_the_running_spark(plants):
+    from pyspark.ml import PipelineModel
+    from pyspark.ml.feature import SQLTransformer, VectorAssembler
+
+    sql = SQLTransformer(statement="SELECT *, CASE WHEN Type = 'Quebec' THEN uptake * 2 ELSE -uptake END AS doubled FROM __THIS__")
+    model = PipelineModel(stages=[sql, VectorAssembler(inputCols=["doubled", "conc"], outputCol="f")])
+    with mb.wrap(model, sample=plants) as wrapped:
+        assert wrapped.route.runtime == "jvm"
+        assert [c.name for c in wrapped.signature.columns] == ["conc", "uptake", "Type"]
+        np.testing.assert_array_equal(wrapped.predict(plants)["transformed"], [r.f.toArray() for r in model.transform(plants).collect()])
+
+
 def test_a_saved_folder_joins_the_running_spark(classifier, plants, tmp_path):
     classifier.write().save((tmp_path / "model").as_uri())
     with mb.load(f"jvm+py4j:{tmp_path / 'model'}", trust="code", sample=plants) as model:
@@ -236,6 +259,55 @@ def test_any_package_is_a_stage_of_a_spark_pipeline(spark, tmp_path):
         want = model.predict({"age": [r[0] for r in rows], "income": [r[1] for r in rows], "size": [r[2] for r in rows]})
     assert [r.label for r in scored] == list(want["label"])
     np.testing.assert_allclose([r.probabilities.toArray() for r in scored], want["probabilities"], rtol=1e-9)
+
+
+@needs_jar
+def test_a_model_that_r_made_scores_on_the_executors(spark, fit):
+    """The answers R itself gave, read from R's file, written into the package without R."""
+    examples = HERE.parent / "examples" / "credit"
+    with mb.load(examples / "r" / "logit.mlb") as model:
+        names = [c.name for c in model.signature.columns]
+        rows = {k: v[:200] for k, v in fit.table("credit").items() if k in names}
+        want = model.predict(rows)
+    scored = make_transformer(examples / "r" / "logit.mlb").transform(fit.frame(spark, rows).repartition(2))
+    keyed = {tuple(r[n] for n in rows): r for r in scored.collect()}
+    got = [keyed[tuple(rows[n][i] for n in rows)] for i in range(200)]
+    assert [r.label for r in got] == list(want["label"])
+    np.testing.assert_allclose([r.probabilities.toArray() for r in got], want["probabilities"], rtol=1e-12)
+
+
+@needs_jar
+def test_a_forest_that_rounds_its_columns_to_float32_scores_on_the_executors(spark, tmp_path):
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    from sklearn.ensemble import RandomForestRegressor
+
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame({"a": rng.normal(size=200), "b": rng.normal(size=200)})
+    forest = RandomForestRegressor(5, random_state=0).fit(table, table.a * table.b)
+    with mb.wrap(forest, sample=table) as model:
+        assert model.signature.input("features").dtype == "float32"
+        model.save(tmp_path / "forest.mlb")
+    frame = spark.createDataFrame([(i, float(a), float(b)) for i, (a, b) in enumerate(table.to_numpy())], ["id", "a", "b"])
+    scored = make_transformer(tmp_path / "forest.mlb").transform(frame).orderBy("id").collect()
+    np.testing.assert_allclose([r.prediction for r in scored], forest.predict(table), rtol=1e-12)
+
+
+@needs_jar
+def test_a_network_that_torch_made_scores_on_the_executors(spark, tmp_path):
+    from pyspark.ml.linalg import Vectors
+
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).eval()
+    x = np.random.default_rng(3).normal(size=(300, 4)).astype(np.float32)
+    with mb.wrap(network, sample=x) as model:
+        model.save(tmp_path / "network.mlb")
+        (name,), (answer,) = [s.name for s in model.signature.inputs], [s.name for s in model.signature.outputs]
+    with torch.no_grad():
+        want = network(torch.from_numpy(x)).numpy()
+    frame = spark.createDataFrame([(i, Vectors.dense(row.astype(float))) for i, row in enumerate(x)], ["id", name]).repartition(2)
+    scored = make_transformer(tmp_path / "network.mlb").transform(frame).orderBy("id").collect()
+    np.testing.assert_allclose([r[answer].toArray() for r in scored], want, rtol=1e-4, atol=1e-5)  # float32
 
 
 @needs_jar

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from ...signature import ROWS, Column, Field, Signature, TensorSpec, blocks, cla
 __all__ = ["answer_columns", "flat_stages", "infer_signature", "vector_column"]
 
 _READS = ("inputCol", "inputCols", "featuresCol")
-_MAKES = ("outputCol", "outputCols", "predictionCol", "probabilityCol", "rawPredictionCol", "leafCol", "quantilesCol")
+_MAKES = (
+    "outputCol", "outputCols", "predictionCol", "probabilityCol", "rawPredictionCol", "leafCol", "quantilesCol", "topicDistributionCol",
+)  # fmt: skip
 _ASKED = {
     "label": "predictionCol",
     "prediction": "predictionCol",
@@ -112,6 +115,10 @@ def infer_signature(model: Any, sample: Any) -> Signature:
             if type(stage).__name__ == "StringIndexerModel":
                 labels |= dict(zip(_reads(stage), [list(v) for v in stage.labelsArray]))
     kinds = dict(sample.dtypes)
+    statements = [s.getStatement() for s in stages if type(s).__name__ == "SQLTransformer"]
+    if statements:  # it may make any column; it reads those of the sample that it names
+        named = set(re.findall(r"\w+", " ".join(statements).lower()))
+        wanted = {c for c in sample.columns if c in wanted or c.lower() in named}
     absent = sorted(wanted - kinds.keys())
     if absent:
         raise SignatureError(
