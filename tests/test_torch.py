@@ -97,3 +97,43 @@ def test_a_whole_module_loads_at_trust_code(tmp_path):
     torch.save(_mlp(), tmp_path / "m.pt")
     with mb.load(tmp_path / "m.pt", trust="code", sample=X) as m:
         np.testing.assert_allclose(m.predict(X)["output"], _mlp()(torch.tensor(X)).detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
+class Optional(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def forward(self, x, mask=None, *, scale=None):
+        y = self.layer(x)
+        y = y if mask is None else y * mask * 100
+        return y if scale is None else y * scale
+
+
+class Recurrent(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = torch.nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, sequence):
+        return self.cell(sequence)
+
+
+@pytest.mark.parametrize("via", ["onnx", "native"])
+def test_a_sample_by_name_reaches_the_parameters_of_that_name(via):
+    torch.manual_seed(0)
+    net, sample = Optional().eval(), {"x": X, "scale": X[:, :1].copy()}
+    want = net(torch.tensor(X), scale=torch.tensor(sample["scale"])).detach().numpy()
+    with mb.wrap(net, sample=sample, via=via) as m:
+        np.testing.assert_allclose(m.predict(sample)["output"], want, rtol=1e-4, atol=1e-6)
+
+
+def test_nested_answers_are_flattened_in_their_order():
+    torch.manual_seed(0)
+    net, x = Recurrent().eval(), RNG.normal(size=(6, 5, 4)).astype(np.float32)
+    with mb.wrap(net, sample=x, via="native") as m:
+        got = m.predict(x)
+    out, (hidden, state) = net(torch.tensor(x))
+    assert list(got) == ["output_0", "output_1_0", "output_1_1"]
+    for value, want in zip(got.values(), (out, hidden, state), strict=True):
+        np.testing.assert_allclose(value, want.detach().numpy(), rtol=1e-5, atol=1e-6)

@@ -103,15 +103,17 @@ class TorchFramework:
         require("onnxscript")
         model = _evaluated(model)
         arguments, dynamic = _example(torch, signature)
+        keywords = _by_keyword(model, [s.name for s in signature.inputs])
         for dims in _attempts(torch, dynamic):
             try:
                 with warnings.catch_warnings(), torch.no_grad(), _quiet(), _without_triton():
                     warnings.simplefilter("ignore")
                     program = torch.onnx.export(
                         model,
-                        arguments,
+                        () if keywords else tuple(arguments.values()),
+                        kwargs=arguments if keywords else None,
                         dynamo=True,
-                        dynamic_shapes=dims,
+                        dynamic_shapes=dims if keywords or dims is None else tuple(dims.values()),
                         input_names=[s.name for s in signature.inputs],
                         opset_version=options.get("opset_version", 20),
                         verbose=False,
@@ -162,8 +164,8 @@ def _evaluated(model: Any) -> Any:
 def _parameters(model: Any) -> list[str]:
     forward = model.module().forward if type(model).__name__ == "ExportedProgram" else model.forward
     try:
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return [p.name for p in inspect.signature(forward).parameters.values() if p.kind in kinds]
+        strange = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return [p.name for p in inspect.signature(forward).parameters.values() if p.kind not in strange]
     except (TypeError, ValueError):
         return []
 
@@ -223,27 +225,36 @@ def _out_spec(name: str, array: Array, rows: int | None, fewer: Array | None) ->
 
 def _run(torch: Any, model: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
     model = _evaluated(model)
+    tensors = {k: torch.from_numpy(np.array(v)) for k, v in feeds.items()}
     with torch.no_grad():
-        answer = model(*[torch.from_numpy(np.array(v)) for v in feeds.values()])
+        answer = model(**tensors) if _by_keyword(model, list(feeds)) else model(*tensors.values())
     return {k: v.detach().cpu().numpy() for k, v in _flat(answer).items()}
 
 
-def _flat(answer: Any) -> dict[str, Any]:
+def _by_keyword(model: Any, names: list[str]) -> bool:
+    """Whether inputs must be passed by name: they are not simply the first parameters of `forward`."""
+    parameters = _parameters(model)
+    return bool(parameters) and parameters[: len(names)] != names
+
+
+def _flat(answer: Any, name: str = "output") -> dict[str, Any]:
+    """Name the tensors of an answer by key, field or position; what is nested carries the outer name in front."""
     if hasattr(answer, "detach"):
-        return {"output": answer}
-    if isinstance(answer, Mapping):
-        return {str(k): v for k, v in answer.items() if v is not None}
+        return {name: answer}
     if hasattr(answer, "_fields"):
-        return {k: v for k, v in zip(answer._fields, answer) if v is not None}
-    if isinstance(answer, (tuple, list)) and all(hasattr(v, "detach") for v in answer):
-        return {f"output_{i}": v for i, v in enumerate(answer)}
-    raise UnsupportedError(f"the module answers {type(answer).__name__}", hint="return a tensor, a tuple of tensors or a dict of tensors")
+        answer = answer._asdict()
+    if isinstance(answer, Mapping):
+        inner = "" if name == "output" else f"{name}_"
+        return {k: v for key, part in answer.items() if part is not None for k, v in _flat(part, f"{inner}{key}").items()}
+    if isinstance(answer, (tuple, list)):
+        return {k: v for i, part in enumerate(answer) if part is not None for k, v in _flat(part, f"{name}_{i}").items()}
+    raise UnsupportedError(f"the module answers {type(answer).__name__}", hint="return tensors, or tuples and dicts of tensors")
 
 
-def _example(torch: Any, signature: Signature) -> tuple[tuple, tuple]:
+def _example(torch: Any, signature: Signature) -> tuple[dict[str, Any], dict[str, dict[int, str]]]:
     """Make example tensors, and the symbol of each dynamic axis; sizes of 0 and 1 would be baked in."""
     sizes: dict[str, int] = {}
-    arguments, dynamic = [], []
+    arguments, dynamic = {}, {}
     for spec in signature.inputs:
         shape, symbols = [], {}
         for i, d in enumerate(spec.shape):
@@ -254,16 +265,17 @@ def _example(torch: Any, signature: Signature) -> tuple[tuple, tuple]:
                 shape.append(sizes.setdefault(symbol, 3 + 2 * len(sizes)))
                 symbols[i] = symbol
         kind = np.dtype(spec.dtype)
-        arguments.append(torch.from_numpy(np.ones(shape, kind) if kind.kind == "f" else np.zeros(shape, kind)))
-        dynamic.append(symbols)
-    return tuple(arguments), tuple(dynamic)
+        arguments[spec.name] = torch.from_numpy(np.ones(shape, kind) if kind.kind in "fb" else np.zeros(shape, kind))
+        dynamic[spec.name] = symbols
+    return arguments, dynamic
 
 
-def _attempts(torch: Any, dynamic: tuple) -> list[Any]:
+def _attempts(torch: Any, dynamic: dict[str, dict[int, str]]) -> list[Any]:
     """Named dimensions first; where the network relates them, let torch find the relation."""
-    if not any(dynamic):
+    symbols = list(dict.fromkeys(s for d in dynamic.values() for s in d.values()))
+    if not symbols:
         return [None]
-    names = {s: torch.export.Dim(s.replace("-", "_")) for d in dynamic for s in d.values()}
-    named = tuple({i: names[s] for i, s in d.items()} for d in dynamic)
-    found = tuple(dict.fromkeys(d, torch.export.Dim.AUTO) for d in dynamic)
+    names = {s: torch.export.Dim(f"size_{i}") for i, s in enumerate(symbols)}
+    named = {k: {i: names[s] for i, s in d.items()} for k, d in dynamic.items()}
+    found = {k: dict.fromkeys(d, torch.export.Dim.AUTO) for k, d in dynamic.items()}
     return [named, found]
