@@ -394,7 +394,8 @@ def ask_again(session, x):
 
 def test_the_jar_holds_what_its_notice_lists_and_nothing_else():
     with zipfile.ZipFile(jvm_command.JAR) as z:
-        classes = [n for n in z.namelist() if n.endswith(".class")]
+        names = z.namelist()
+        classes = [n for n in names if n.endswith(".class")]
         notice = z.read("META-INF/NOTICE").decode()
         assert b"Apache License" in z.read("META-INF/LICENSE")
     owners = {
@@ -402,7 +403,11 @@ def test_the_jar_holds_what_its_notice_lists_and_nothing_else():
         "dev/mlbridge/shaded/commons/lang3/": "Commons Lang",
         "dev/mlbridge/shaded/commons/text/": "Commons Text",
         "dev/mlbridge/shaded/commons/math3/": "Commons Math",
-        "com/google/errorprone/annotations/": "Error Prone",
+        "dev/mlbridge/shaded/google/common/": "Guava",
+        "dev/mlbridge/shaded/google/protobuf/": "Protocol Buffers",
+        "dev/mlbridge/shaded/google/thirdparty/": "Guava",
+        "dev/mlbridge/shaded/grpc/": "gRPC Java",
+        "dev/mlbridge/shaded/perfmark/": "PerfMark",
         "org/pmml4s/": "PMML4S",
         "spray/json/": "spray-json",
         "scala/xml/": "scala-xml",
@@ -411,5 +416,9 @@ def test_the_jar_holds_what_its_notice_lists_and_nothing_else():
     }
     stray = [c for c in classes if not c.startswith(tuple(owners)) and not c.startswith("META-INF/versions/")]
     assert not stray
+    shaded = [c for c in classes if c.startswith("dev/mlbridge/shaded/")]
+    assert not [c for c in shaded if not c.startswith(tuple(o for o in owners if "shaded" in o))]
     assert all(name in notice for name in owners.values())
+    native = [n for n in names if n.endswith((".so", ".dll", ".jnilib", ".dylib"))]
+    assert all("epoll" in n for n in native)  # Netty's library for TLS holds code under the OpenSSL licence
     assert not [c for c in classes if c.startswith(("dev/mlbridge/examples", "org/apache/spark", "ai/onnxruntime"))]

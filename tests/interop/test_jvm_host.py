@@ -9,7 +9,6 @@ import socket
 import subprocess
 import threading
 import time
-import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -599,37 +598,6 @@ def test_a_pmml_file_is_served_at_trust_data(tmp_path):
         want, got = worker.predict(rows), served.predict(rows)
         assert list(got["label"]) == list(want["label"])
         assert_same_bits(got["probabilities"], want["probabilities"])
-
-
-# ---------------------------------------------------------------- the jar
-
-HOLDS = {  # folder of classes -> how NOTICE names it
-    "dev/mlbridge/shaded/commons/": "Apache Commons",
-    "dev/mlbridge/shaded/google/common/": "Guava",
-    "dev/mlbridge/shaded/google/protobuf/": "Protocol Buffers",
-    "dev/mlbridge/shaded/google/thirdparty/": "Guava",
-    "dev/mlbridge/shaded/grpc/": "gRPC Java",
-    "dev/mlbridge/shaded/gson/": "Gson",
-    "dev/mlbridge/shaded/perfmark/": "PerfMark",
-    "org/pmml4s/": "PMML4S",
-    "scala/xml/": "scala-xml",
-    "scala/": "Scala library",
-    "spray/": "spray-json",
-    "dev/mlbridge/": "mlbridge",
-}
-
-
-def test_the_jar_holds_what_its_notice_lists_and_nothing_else():
-    with zipfile.ZipFile(JAR) as jar:
-        names, notice = jar.namelist(), jar.read("META-INF/NOTICE").decode()
-    classes = [n for n in names if n.endswith(".class") and not n.startswith("META-INF/versions/")]
-    assert not [n for n in classes if not n.startswith(tuple(HOLDS))][:5]
-    assert not [title for title in HOLDS.values() if title not in notice]
-    shaded = [n for n in classes if n.startswith("dev/mlbridge/shaded/")]
-    assert not [n for n in shaded if not n.startswith(tuple(k for k in HOLDS if "shaded" in k))][:5]
-    native = [n for n in names if n.endswith((".so", ".dll", ".jnilib", ".dylib"))]
-    assert native
-    assert all("epoll" in n for n in native)  # netty's TLS library holds code under the OpenSSL licence
 
 
 # ---------------------------------------------------------------- the command line and the end
