@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +30,9 @@ VECTORS = ROOT / "proto" / "interop.json"
 CASES = vectors.read(VECTORS)["cases"]
 PAGE = ROOT / "docs" / "interop.md"
 TOKENS = {"token": "the-right-token", "large-token": "t" * 4096}
-EXAMPLES = ROOT / "jvm-bindings" / "examples" / "target" / "mlbridge-examples.jar"
 JAR = ROOT / "src" / "mlbridge" / "_jvm" / "mlbridge-jvm.jar"
+JAVA = ROOT / "jvm-bindings" / "interop"
+R = ROOT / "src" / "mlbridge" / "_jvm" / "mlbridge-jvm.jar"
 R = ROOT / "r-bindings" / "interop"
 SERVERS, CLIENTS = ("python", "r", "jvm"), ("python", "r", "jvm", "tritonclient")
 # What a language cannot say, by name: (client or server, case) -> why. Everything else must be right.
@@ -42,11 +46,19 @@ def program(language: str, role: str) -> list[str]:
     if language == "r":
         if r_host.missing():
             pytest.skip(r_host.missing())
-        if not (R / f"{role}.R").is_file(): pytest.skip("not yet")
         return ["Rscript", str(R / f"{role}.R")]
-    if shutil.which("java") is None or not (JAR.is_file() and EXAMPLES.is_file()):
-        pytest.skip("Java is not installed, or the jars are not built: make jvm")
-    return ["java", "-cp", f"{JAR}{os.pathsep}{EXAMPLES}", f"dev.mlbridge.interop.{role.title()}"]
+    if shutil.which("javac") is None or not JAR.is_file():
+        pytest.skip("a JDK is not installed, or the jar is not built: make jvm")
+    return ["java", "-cp", f"{JAR}{os.pathsep}{_classes()}", role.title()]
+
+
+@functools.cache
+def _classes() -> str:
+    """Compile the JVM's two programs."""
+    folder = tempfile.mkdtemp(prefix="mlbridge-interop-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    subprocess.run(["javac", "-cp", str(JAR), "-d", folder, *map(str, sorted(JAVA.glob("*.java")))], check=True)
+    return folder
 
 
 @contextmanager
