@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -365,3 +367,34 @@ def test_a_stored_signature_that_is_no_signature_is_refused(folder):
     model.metadata_props.add(key="mlbridge.signature", value='{"version": 1, "inputs": 3}')
     with pytest.raises(ArtifactError):
         load(save(folder, model))
+
+
+BEHIND_AN_UNKNOWN_TYPE = """
+from onnx import TensorProto, defs, helper
+from mlbridge.errors import ArtifactError
+from mlbridge.runtimes.onnx.sizes import with_shapes
+
+tried = 0
+for schema in defs.get_all_schemas():
+    if schema.domain not in ("", "ai.onnx.ml") or not schema.min_input:
+        continue
+    inner = [f"y{i}" for i in range(schema.min_input)]
+    nodes = [
+        helper.make_node("Foreign", ["x"], inner, domain="com.microsoft"),
+        helper.make_node(schema.name, inner, [f"z{i}" for i in range(max(1, schema.min_output))], domain=schema.domain),
+    ]
+    ends = [helper.make_tensor_value_info("x", TensorProto.STRING, ["n"])], [helper.make_tensor_value_info("z0", TensorProto.FLOAT, None)]
+    versions = [helper.make_opsetid("", 22), helper.make_opsetid("ai.onnx.ml", 5), helper.make_opsetid("com.microsoft", 1)]
+    try:
+        with_shapes(helper.make_model(helper.make_graph(nodes, "g", *ends), opset_imports=versions), "hostile")
+    except ArtifactError:
+        pass
+    tried += 1
+print(tried)
+"""
+
+
+def test_no_operator_behind_an_unknown_type_crashes_the_process():
+    done = subprocess.run([sys.executable, "-c", BEHIND_AN_UNKNOWN_TYPE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 150

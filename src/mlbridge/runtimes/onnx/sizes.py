@@ -30,6 +30,7 @@ def with_shapes(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
     light = onnx.ModelProto()
     light.CopyFrom(model)
     _lighten(light.graph)
+    _Typed(light).keep(light.graph, set())
     if light.ByteSize() > _INFER_BYTES:
         return light
     try:
@@ -46,6 +47,66 @@ def _lighten(graph: Any) -> None:
     for node in graph.node:
         for inner in subgraphs(node):
             _lighten(inner)
+
+
+class _Typed:
+    """What inference may see: onnx crashes the process on some operators whose inputs have no known type.
+
+    A node stays where all its inputs are typed, its operator is one that onnx can infer, and so on for functions.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._versions = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+        self._functions = {(f.domain, f.name): f for f in model.functions}
+        self._safe: dict[tuple[str, str], bool] = {}
+
+    def keep(self, graph: Any, outer: set[str]) -> None:
+        """Drop the nodes of a graph, and of those inside it, that inference must not see."""
+        known = outer | {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+        known |= {v.name for v in (*graph.input, *graph.value_info) if v.type.WhichOneof("value")}
+        kept = []
+        for node in graph.node:
+            if not self._stays(node, known):
+                continue
+            for inner in subgraphs(node):
+                self.keep(inner, known)
+            known |= set(node.output)
+            kept.append(node)
+        if len(kept) < len(graph.node):
+            copies = [type(n).FromString(n.SerializeToString()) for n in kept]
+            del graph.node[:]
+            graph.node.extend(copies)
+
+    def _stays(self, node: Any, known: set[str]) -> bool:
+        if any(name and name not in known for name in node.input):
+            return False
+        called = (node.domain, node.op_type)
+        return self._function_is_safe(called) if called in self._functions else _infers(node, self._versions)
+
+    def _function_is_safe(self, called: tuple[str, str]) -> bool:
+        if called not in self._safe:
+            self._safe[called] = False  # a function that calls itself never is
+            body = self._functions[called]
+            known, versions = set(body.input), {o.domain or "ai.onnx": o.version for o in body.opset_import}
+            safe = True
+            for node in body.node:
+                inner = (node.domain, node.op_type)
+                typed = not any(name and name not in known for name in node.input) and not any(True for _ in subgraphs(node))
+                safe = safe and typed and (self._function_is_safe(inner) if inner in self._functions else _infers(node, versions))
+                known |= set(node.output)
+            self._safe[called] = safe
+        return self._safe[called]
+
+
+def _infers(node: Any, versions: dict[str, int]) -> bool:
+    from onnx import defs
+
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        schema = defs.get_schema(node.op_type, versions.get(node.domain or "ai.onnx", 1), domain)
+    except defs.SchemaError:
+        return False
+    return bool(schema.has_type_and_shape_inference_function)
 
 
 def check_sizes(shaped: onnx.ModelProto, label: str, limits: Limits) -> None:
