@@ -1,6 +1,7 @@
 # Times calls in R for bench_r_grpc.py: interleaved rounds of the bare client and of mlbridge's, at sizes given in doubles.
 # Arguments: the bare client's library, the bare echo's port, the address of R's host, rounds, sizes. Prints JSON.
 given <- commandArgs(TRUE)
+loadNamespace("Rcpp")
 dll <- dyn.load(given[1])
 bare_open <- getNativeSymbolInfo("bare_open", dll)
 bare_ask <- getNativeSymbolInfo("bare_ask", dll)

@@ -39,14 +39,16 @@ def build(folder: Path) -> tuple[Path, Path]:
     subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--cpp_out={folder}", str(ROOT / "proto" / "inference.proto")], check=True)
     plugin = f"--plugin=protoc-gen-grpc={shutil.which('grpc_cpp_plugin')}"
     subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--grpc_out={folder}", plugin, str(ROOT / "proto" / "inference.proto")], check=True)
-    include = subprocess.run(["Rscript", "-e", 'cat(R.home("include"), system.file("include", package = "Rcpp"))'], capture_output=True, text=True, check=True)
+    include = subprocess.run(
+        ["Rscript", "-e", 'cat(R.home("include"), system.file("include", package = "Rcpp"))'], capture_output=True, text=True, check=True
+    )
     common = ["c++", "-std=c++17", "-O2", "-fPIC", f"-I{folder}", *(f"-I{i}" for i in include.stdout.split())]
     stubs = []
     for stub in ("inference.pb", "inference.grpc.pb"):
         stubs.append(str(folder / f"{stub}.o"))
         subprocess.run([*common, "-c", str(folder / f"{stub}.cc"), "-o", stubs[-1]], check=True)
     server, client = folder / "server", folder / "client.so"
-    link = ["-lgrpc++", "-lgrpc", "-lgpr", "-lprotobuf"]
+    link = subprocess.run(["pkg-config", "--libs", "grpc++", "protobuf"], capture_output=True, text=True, check=True).stdout.split()
     home = subprocess.run(["Rscript", "-e", 'cat(R.home("lib"))'], capture_output=True, text=True, check=True).stdout
     source = str(HERE / "BareGrpcEcho.cpp")
     subprocess.run([*common, "-DSERVER", source, *stubs, "-o", str(server), *link, f"-L{home}", "-lR"], check=True)
@@ -58,7 +60,7 @@ def bench(quick: bool) -> Section:
     section = Section(
         "r_grpc",
         "R on the wire",
-        "One tensor of doubles there and back, called from R. The reference: gRPC C++ alone on both sides. *client*: `mlb_load(\"grpc://…\")` "
+        'One tensor of doubles there and back, called from R. The reference: gRPC C++ alone on both sides. *client*: `mlb_load("grpc://…")` '
         "on the same bare server; *host*: the same client on `mlb_serve()`, where R evaluates the answer.",
     )
     if not all(map(shutil.which, ("Rscript", "protoc", "grpc_cpp_plugin", "c++"))):
@@ -71,7 +73,14 @@ def bench(quick: bool) -> Section:
         host = subprocess.Popen(["Rscript", "-e", _HOST], stdout=subprocess.PIPE, text=True, env=_environment())
         try:
             places = [p.stdout.readline().strip() for p in (bare, host)]  # type: ignore[union-attr]
-            command = ["Rscript", str(HERE / "ask_grpc.R"), str(client), *places, "10" if quick else "40", *(str(n) for n in SIZES.values())]
+            command = [
+                "Rscript",
+                str(HERE / "ask_grpc.R"),
+                str(client),
+                *places,
+                "10" if quick else "40",
+                *(str(n) for n in SIZES.values()),
+            ]
             told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=_environment()).stdout)
         finally:
             for process in (bare, host):

@@ -604,7 +604,10 @@ def test_r_sends_and_reads_every_dtype_bit_by_bit(host, python_server):
       many$float64[] <- rep(na, length.out = 15000L)
       many$int64 <- matrix(as.double(sample(-2^52:2^52, 15000L, TRUE)), ncol = 3L)
       check(many)
-      check(lapply(feeds, function(x) if (is.character(x) && x[1] != "") matrix(double(), 0L, 3L) else x[0L, , drop = FALSE]))
+      none <- lapply(feeds, function(x) x[0L, , drop = FALSE])  # no element says that 32 or 64 bits are needed
+      none$int32 <- matrix(integer(), 0L, 3L)
+      none$int64 <- none$uint64 <- matrix(double(), 0L, 3L)
+      check(none)
       wrong <- tryCatch(run(replace(feeds, "int8", list(whole(1L, 2L, 128L))), names(feeds), NULL), mlbridge_invalid_argument = function(e) conditionMessage(e))
       stopifnot(grepl("128", wrong))
       cat("same")
