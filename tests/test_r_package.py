@@ -149,7 +149,10 @@ class TestSavedByR:
             pass  # the golden rows are of the link: another answer does not verify
 
     def test_the_native_route_runs_r(self, saved):
-        data, want = parity.read_rds((saved / "glm-kyphosis-classifier.data.rds").read_bytes()), parity.answers(saved / "glm-kyphosis-classifier", "train")
+        data, want = (
+            parity.read_rds((saved / "glm-kyphosis-classifier.data.rds").read_bytes()),
+            parity.answers(saved / "glm-kyphosis-classifier", "train"),
+        )
         with mb.load(saved / "glm-kyphosis-classifier.mlb", trust="code", via="native") as model:
             assert model.route.runtime == "r"
             assert parity.compare(model.run(parity.feeds_of(data["rows"], model.signature)), want)[:2] == (0.0, 0)

@@ -195,7 +195,9 @@ def test_a_compact_sequence_cannot_claim_more_than_the_limit():
 
 def _sequence(length: float) -> bytes:
     symbol = lambda name: xdr(1, 9, len(name), name)[14:]  # noqa: E731
-    info = struct.pack(">i", 2) + symbol(b"compact_intseq") + struct.pack(">i", 2) + symbol(b"base") + struct.pack(">iiiii", 2, 13, 1, 13, 254)
+    info = (
+        struct.pack(">i", 2) + symbol(b"compact_intseq") + struct.pack(">i", 2) + symbol(b"base") + struct.pack(">iiiii", 2, 13, 1, 13, 254)
+    )
     return struct.pack(">i", 238) + info + struct.pack(">iiddd", 14, 3, length, 1.0, 1.0) + struct.pack(">i", 254)
 
 

@@ -22,10 +22,10 @@ Run = Callable[[dict[str, Array]], dict[str, Array]]
 
 def chunk_rows(signature: Signature) -> int:
     """Return how many rows a chunk holds: as many as make `CHUNK_VALUES` input values; 0 where batches stay whole."""
-    sizes = [d for s in (*signature.inputs, *signature.outputs) for d in s.shape[1:]]
-    if not signature.batched or not all(isinstance(d, int) for d in sizes):
+    fixed = [[d for d in s.shape[1:] if isinstance(d, int)] for s in (*signature.inputs, *signature.outputs)]
+    if not signature.batched or any(len(f) < len(s.shape) - 1 for f, s in zip(fixed, (*signature.inputs, *signature.outputs))):
         return 0  # rows depend on each other, or chunks might answer in different sizes
-    wide = sum(math.prod(s.shape[1:]) for s in signature.inputs)  # type: ignore[arg-type]
+    wide = sum(math.prod(f) for f in fixed[: len(signature.inputs)])
     return max(1, CHUNK_VALUES // max(wide, 1))
 
 

@@ -60,7 +60,7 @@ class PipelineRuntime:
         # a saved pipeline has golden rows of its own, which verify all stages at once
         models, owned = open_stages(made["stages"], trust, None, verify="never" if artifact.path.is_dir() else "auto")
         for name, found in made.get("referenced", {}).items():  # what pickles, and is referred to again, is the file itself
-            again, (_, *rest) = models[name]._reload
+            again, (_, *rest) = models[name]._reload or (None, (None,))
             models[name]._reload = (again, (os.path.abspath(found.origin), *rest))
         try:
             plan = build({n: m.signature for n, m in models.items()}, made.get("wiring"), made.get("outputs"))
@@ -104,7 +104,8 @@ def references(stages: Mapping[str, Model], folder: Path) -> dict[str, dict[str,
     InputError
         If a stage was not loaded from a package.
     """
-    out, loose = {}, []
+    out: dict[str, dict[str, str]] = {}
+    loose = []
     for name, model in stages.items():
         path, sha256 = model._reload[1][:2] if model._reload is not None else (None, None)
         if path is None or not path.endswith(".mlb"):

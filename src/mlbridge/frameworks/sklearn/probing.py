@@ -28,7 +28,9 @@ def probe(model: Any, signature: Signature, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     if not signature.batched:  # images: no row of which stands for another
         return {
-            s.name: rng.normal(size=[d if isinstance(d, int) else n for d, n in zip(s.shape, (3, 11, 14))] + list(s.shape[3:]))
+            s.name: rng.normal(
+                size=[d if isinstance(d, int) else n for d, n in zip(s.shape, (3, 11, 14))] + [d for d in s.shape[3:] if isinstance(d, int)]
+            )
             for s in signature.inputs
         }
     bounds = _bounds(model, signature)

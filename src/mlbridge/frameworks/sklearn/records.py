@@ -164,12 +164,12 @@ def _label_inputs(est: Any, sample: Any) -> tuple[TensorSpec, ...]:
 def _widest(sample: Any) -> int | None:
     if sample is None:
         return None
-    shape = getattr(sample, "shape", ())
+    shape: tuple[int, ...] = getattr(sample, "shape", ())
     return int(shape[1]) if len(shape) == 2 else max((len(r) for r in sample), default=None)
 
 
 def _label_maker(est: Any, signature: Signature) -> Callable[[Mapping[str, np.ndarray]], Any]:
-    classes = signature.inputs[0].columns[0].categories or ()
+    classes: tuple[Any, ...] = signature.inputs[0].columns[0].categories or ()
     unknown: Any = UNKNOWN_TEXT if isinstance(classes[0], str) else max(classes) + 1
     table = [*classes, unknown]
     return lambda feeds: [[table[c] for c in row if c >= 0] for row in feeds[signature.inputs[0].name].tolist()]
@@ -189,7 +189,7 @@ def label_sets(e: Emitter, est: Any, frame: Frame) -> Frame:
 
 
 def _image_inputs(est: Any, sample: Any) -> tuple[TensorSpec, ...]:
-    shape = np.shape(sample) if sample is not None else ()
+    shape: tuple[int, ...] = np.shape(sample) if sample is not None else ()  # type: ignore[call-overload]
     if sample is not None and len(shape) not in (3, 4):
         raise SignatureError(f"the sample has shape {shape}; images are (images, height, width) or with channels last")
     channels = (int(shape[3]),) if len(shape) == 4 else ()

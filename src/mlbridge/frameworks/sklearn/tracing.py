@@ -103,7 +103,8 @@ def _walk_inside(est: Any, name: str, cols: list[int | None], uses: list[Use]) -
         return None
     step = other_step(est) if hasattr(est, "n_features_in_") else None
     if step is not None:
-        return _walk_other(step, cols, uses)
+        _walk_other(step, cols, uses)
+        return None
     inner = [getattr(est, a) for a in ("best_estimator_", "estimator_", "regressor_") if hasattr(est, a)]
     if not inner and hasattr(est, "calibrated_classifiers_"):
         inner = [c.estimator for c in est.calibrated_classifiers_]
