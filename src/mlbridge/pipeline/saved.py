@@ -108,7 +108,7 @@ def references(stages: Mapping[str, Model], folder: Path) -> dict[str, dict[str,
     loose = []
     for name, model in stages.items():
         path, sha256 = model._reload[1][:2] if model._reload is not None else (None, None)
-        if path is None or not path.endswith(".mlb"):
+        if path is None or sha256 is None or not path.endswith(".mlb"):
             loose.append(name)
         else:
             out[name] = {"path": Path(os.path.relpath(path, folder)).as_posix(), "sha256": sha256}
