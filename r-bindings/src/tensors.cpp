@@ -138,7 +138,7 @@ SEXP wide_integers(const Source& from, const Shape& shape, const std::vector<std
   bool exact = true;
   for (std::size_t j = 0; j < n && exact; ++j) {
     const T value = load<T>(from.data, j);
-    exact = value <= T(1LL << 53) && (!std::is_signed<T>::value || value >= T(-(1LL << 53)));
+    exact = sizeof(T) < 8 || (value <= T(1LL << 53) && (!std::is_signed<T>::value || value >= T(-(1LL << 53))));
   }
   if (exact) {
     Rcpp::NumericVector out(Rcpp::no_init(n));

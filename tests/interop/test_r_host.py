@@ -597,7 +597,8 @@ def test_r_sends_and_reads_every_dtype_bit_by_bit(host, python_server):
       bytes <- function(x) if (is.double(x)) writeBin(as.vector(x), raw()) else x
       check <- function(feeds) {
         answer <- run(feeds, names(feeds), NULL)
-        for (n in names(feeds)) stopifnot(identical(bytes(answer[[n]]), bytes(feeds[[n]])), identical(dim(answer[[n]]), dim(feeds[[n]])))
+        for (n in names(feeds)) if (!identical(bytes(answer[[n]]), bytes(feeds[[n]])) || !identical(dim(answer[[n]]), dim(feeds[[n]])))
+          stop(n, ": ", paste(format(bytes(answer[[n]])), collapse = " "), " instead of ", paste(format(bytes(feeds[[n]])), collapse = " "))
       }
       check(feeds)
       many <- lapply(feeds, function(x) x[rep(1L, 5000L), , drop = FALSE])
