@@ -35,7 +35,10 @@ def _cases():
 _MODULE = _cases()
 CASES, RAISES, RIVALS = _MODULE.CASES, _MODULE.RAISES, _MODULE.RIVALS
 # these carry the claims of the tests below; the others are drawn
-_ALWAYS = ["tree-categorical", "forest-class-categorical", "glr-binomial-probit", "credit-boosted", "indexer-keep", "indexer-skip", *RIVALS]
+_ALWAYS = [
+    "tree-categorical", "forest-class-categorical", "glr-binomial-probit", "credit-boosted", "indexer-keep", "indexer-skip", "words-runs",
+    "words-tokenizer", "words-classified", *RIVALS,
+]  # fmt: skip
 _DRAWN = random.Random(20).sample(sorted(set(CASES) - set(_ALWAYS)), IN_CI - len(_ALWAYS))
 SAMPLE = sorted({*_ALWAYS, *_DRAWN})
 

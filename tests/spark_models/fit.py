@@ -169,7 +169,8 @@ def usable(signature, feeds):
     for spec in signature.inputs:
         block = feeds[spec.name].reshape(n, -1)
         if spec.missing == "refuse":
-            keep &= ~(np.isnan(block).any(axis=1) if block.dtype.kind == "f" else (block < 0).any(axis=1))
+            gone = np.isnan(block) if block.dtype.kind == "f" else np.equal(block, None) if spec.dtype == "string" else block < 0
+            keep &= ~gone.any(axis=1).astype(bool)
         for i, column in enumerate(spec.columns):
             if column.categories is not None and column.unknown == "refuse":
                 keep &= block[:, i] < len(column.categories)
