@@ -6,7 +6,6 @@ client on `mlb_serve()`, whose answer R itself gives: a second process of R and 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -69,27 +68,46 @@ def bench(quick: bool) -> Section:
     subprocess.run(["bash", str(ROOT / "r-bindings" / "install.sh")], check=True)
     with tempfile.TemporaryDirectory() as made:
         server, client = build(Path(made))
-        bare = subprocess.Popen([str(server)], stdout=subprocess.PIPE, text=True, env=_environment())
-        host = subprocess.Popen(["Rscript", "-e", _HOST], stdout=subprocess.PIPE, text=True, env=_environment())
+        processes = [_start(str(server)), _start("Rscript", "-e", _HOST)]
         try:
-            places = [p.stdout.readline().strip() for p in (bare, host)]  # type: ignore[union-attr]
-            command = [
-                "Rscript",
-                str(HERE / "ask_grpc.R"),
-                str(client),
-                *places,
-                "10" if quick else "40",
-                *(str(n) for n in SIZES.values()),
-            ]
-            told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=_environment()).stdout)
+            port, address = (_line(p) for p in processes)
+            ways = {
+                "bare": ("bare", str(client), port),
+                "client": ("ours", f"grpc://127.0.0.1:{port}/echo"),
+                "host": ("ours", f"grpc://{address}/echo"),
+            }
+            asking = {way: _start("Rscript", str(HERE / "ask_grpc.R"), *arguments) for way, arguments in ways.items()}
+            processes += asking.values()
+            for label, size in SIZES.items():
+                _compare(section, asking, label, size, rounds=10 if quick else 40)
         finally:
-            for process in (bare, host):
+            for process in processes:
                 process.kill()
                 process.wait()
-    for label, size in SIZES.items():
-        times = {way: np.asarray(seconds) for way, seconds in told[str(size)].items()}
-        for way in ("client", "host"):
-            row = ratio_row(label, way, times[way], times["bare"])
-            section.rows.append(row)
-            section.bars.append(Bar(f"{label}: {way} over a bare echo from R", row.ratio, row.low, row.high, MOST))
     return section
+
+
+def _start(*command: str) -> subprocess.Popen:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment())
+
+
+def _line(process: subprocess.Popen) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _compare(section: Section, asking: dict[str, subprocess.Popen], label: str, size: int, *, rounds: int) -> None:
+    """Let the processes take turns, a block of calls each."""
+    calls = 100 if size < 10_000 else 10
+    seconds: dict[str, list[float]] = {way: [] for way in asking}
+    for _ in range(rounds + 2):  # two to warm up
+        for way, process in asking.items():
+            assert process.stdin is not None
+            process.stdin.write(f"{size} {calls}\n")
+            process.stdin.flush()
+            seconds[way].append(float(_line(process)))
+    times = {way: np.asarray(s[2:]) for way, s in seconds.items()}
+    for way in ("client", "host"):
+        row = ratio_row(label, way, times[way], times["bare"])
+        section.rows.append(row)
+        section.bars.append(Bar(f"{label}: {way} over a bare echo from R", row.ratio, row.low, row.high, MOST))
