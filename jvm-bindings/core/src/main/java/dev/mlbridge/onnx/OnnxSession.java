@@ -149,13 +149,19 @@ final class OnnxSession implements Session {
               : strings instanceof String[] one ? one : ai.onnxruntime.OrtUtil.flattenString((Object[]) strings);
       return Tensor.ofStrings(flat, info.getShape());
     }
-    DType dtype =
-        Arrays.stream(DType.values())
-            .filter(d -> d.onnx() == info.onnxType.value)
-            .findFirst()
-            .orElseThrow(() -> MlbridgeException.of(Kind.UNSUPPORTED, "output '" + name + "' is " + info.onnxType));
+    DType dtype = dtype(name, info.onnxType.name().substring("ONNX_TENSOR_ELEMENT_DATA_TYPE_".length()));
     ByteBuffer bytes = t.getByteBuffer();
     return Tensor.ofBytes(dtype, bytes, info.getShape());
+  }
+
+  /** The numbers of ONNX Runtime's Java enum are not those of ONNX: only its names are. */
+  private static DType dtype(String name, String kind) {
+    return switch (kind) {
+      case "FLOAT" -> DType.FLOAT32;
+      case "DOUBLE" -> DType.FLOAT64;
+      case "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FLOAT16" -> DType.valueOf(kind);
+      default -> throw MlbridgeException.of(Kind.UNSUPPORTED, "output '" + name + "' is " + kind);
+    };
   }
 
   @Override
