@@ -1,4 +1,4 @@
-"""Team Spark: StringIndexer, OneHotEncoder and gradient-boosted trees; writes spark/model and what Spark itself answers.
+"""Team Spark: StringIndexer, OneHotEncoder and gradient-boosted trees; writes spark/: the model's folder, a package, Spark's answers.
 
 Needs pyspark and Java; the demo needs neither, it reads what this wrote.
 """
@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+
+import mlbridge as mb
 
 HERE = Path(__file__).parent
 NUMBERS = ["duration", "amount", "installment_rate", "age"]
@@ -45,6 +47,8 @@ def main() -> None:
     model.write().overwrite().save(str(folder / "model"))
     for crc in folder.rglob("*.crc"):
         crc.unlink()
+    with mb.wrap(model, sample=frame.drop("risk")) as wrapped:  # converted, and verified against the Spark that runs here
+        wrapped.save(folder / "gbt.mlb", overwrite=True)
     answers = model.transform(frame).select(vector_to_array("probability")[1].alias("gbt")).toPandas()
     answers.to_csv(folder / "answers.csv", index=False, float_format="%.17g")
     spark.stop()
