@@ -149,6 +149,21 @@ def test_columns_beside_the_answer_come_when_asked_for_and_only_then(classifier,
             np.testing.assert_allclose(model.predict(plants)["rawPrediction"], want, rtol=1e-12)
 
 
+def test_a_label_whose_indexer_skips_is_not_demanded_of_rows_to_predict(plants):
+    """Spark alone raises here: it looks for the label of every row, to leave out those it does not know."""
+    from pyspark.ml import Pipeline
+    from pyspark.ml.classification import DecisionTreeClassifier
+    from pyspark.ml.feature import StringIndexer, VectorAssembler
+
+    label = StringIndexer(inputCol="Type", outputCol="y", handleInvalid="skip")
+    stages = [VectorAssembler(inputCols=["conc", "uptake"], outputCol="f"), label, DecisionTreeClassifier(featuresCol="f", labelCol="y")]
+    model = Pipeline(stages=stages).fit(plants)
+    want = [r.prediction for r in model.transform(plants).collect()]
+    for via in ("native", "onnx"):
+        with mb.wrap(model, sample=plants.drop("Type"), via=via) as wrapped:
+            assert list(wrapped.predict(plants.drop("Type"))["label"]) == want
+
+
 def test_sql_in_a_pipeline_is_asked_in_the_running_spark(plants):
     from pyspark.ml import PipelineModel
     from pyspark.ml.feature import SQLTransformer, VectorAssembler
@@ -262,14 +277,15 @@ def test_any_package_is_a_stage_of_a_spark_pipeline(spark, tmp_path):
 
 
 @needs_jar
-def test_a_model_that_r_made_scores_on_the_executors(spark, fit):
-    """The answers R itself gave, read from R's file, written into the package without R."""
-    examples = HERE.parent / "examples" / "credit"
-    with mb.load(examples / "r" / "logit.mlb") as model:
+def test_a_model_that_r_made_scores_on_the_executors(spark, fit, tmp_path):
+    """R wrote the package with its own golden answers; converted without R, it needs none on the executors."""
+    with mb.load(HERE.parent / "examples" / "credit" / "r" / "logit.mlb") as model:
+        assert model.report.verified
+        model.save(tmp_path / "logit.mlb")
         names = [c.name for c in model.signature.columns]
         rows = {k: v[:200] for k, v in fit.table("credit").items() if k in names}
         want = model.predict(rows)
-    scored = make_transformer(examples / "r" / "logit.mlb").transform(fit.frame(spark, rows).repartition(2))
+    scored = make_transformer(tmp_path / "logit.mlb").transform(fit.frame(spark, rows).repartition(2))
     keyed = {tuple(r[n] for n in rows): r for r in scored.collect()}
     got = [keyed[tuple(rows[n][i] for n in rows)] for i in range(200)]
     assert [r.label for r in got] == list(want["label"])

@@ -402,7 +402,8 @@ _add(
 NATIVE: dict[str, tuple] = {
     "hashed-words": ("texts", lambda m: [tokens(m), m.HashingTF(inputCol="w", outputCol="tf", numFeatures=64),
                      m.IDF(inputCol="tf", outputCol="features"), m.LogisticRegression(labelCol="long", regParam=0.1)], {"extra": ODD_LINES}),
-    "runs-of-empty-words": ("texts", counted(tokens, lambda m: m.NGram(inputCol="w", outputCol="g")), {"extra": ODD_LINES}),
+    "runs-of-empty-words": ("texts", lambda m: [m.Tokenizer(inputCol="line", outputCol="t"), m.NGram(inputCol="t", outputCol="w"),
+                            m.CountVectorizer(inputCol="w", outputCol="tf")], {"extra": ODD_LINES}),
     "embedded-words": ("texts", lambda m: [tokens(m), m.Word2Vec(inputCol="w", outputCol="o", vectorSize=4, seed=1)], {}),
     "topics": ("texts", lambda m: [regex()(m), m.CountVectorizer(inputCol="w", outputCol="features", vocabSize=50), m.LDA(k=3, seed=1, maxIter=3)], {}),
 }  # fmt: skip

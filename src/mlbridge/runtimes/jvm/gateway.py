@@ -19,7 +19,7 @@ from ...artifact import Artifact, Implementation
 from ...errors import ClosedError, InferenceError, InputError, MissingDependencyError, UnavailableError
 from ...interfaces import Array, Deadline
 from ...signature import Signature, TensorSpec
-from .spark_schema import answer_columns, flat_stages, infer_signature, vector_column
+from .spark_schema import answer_columns, flat_stages, infer_signature, vector_column, without_labels
 
 __all__ = ["GatewaySession", "infer_signature", "is_spark_model", "load_folder"]
 
@@ -101,6 +101,9 @@ class GatewaySession:
         self.max_concurrency = 1
         self._model, self._spark = model, _active()
         self._stages = flat_stages(model)
+        columns = [c.name for s in signature.inputs for c in s.columns]
+        vectors = [vector_column(signature, s) for s in signature.inputs if not s.columns]
+        self._asked = without_labels(model, [*columns, *vectors])
         self._closed = False
 
     def run(
@@ -159,7 +162,7 @@ class GatewaySession:
         from pyspark.ml.functions import vector_to_array
         from pyspark.sql import functions as f
 
-        made = self._model.transform(frame)
+        made = self._asked.transform(frame)
         kinds = dict(made.dtypes)
         columns = [f.col(_ROW)]
         for spec in specs:
@@ -198,7 +201,7 @@ class GatewaySession:
     def close(self) -> None:
         """Let go of the model; Spark stays the caller's. Harmless when repeated."""
         self._closed = True
-        self._model = None
+        self._model = self._asked = None
 
 
 def _column(spec: TensorSpec, i: int, values: Array) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import InputError, SignatureError
 from ...signature import ROWS, Column, Field, Signature, TensorSpec, blocks, classifier_outputs, prediction_spec
 
-__all__ = ["answer_columns", "flat_stages", "infer_signature", "vector_column"]
+__all__ = ["answer_columns", "flat_stages", "infer_signature", "vector_column", "without_labels"]
 
 _READS = ("inputCol", "inputCols", "featuresCol")
 _MAKES = (
@@ -25,6 +25,7 @@ _ASKED = {
     "probabilities": "probabilityCol",
     "decision": "rawPredictionCol",
 }
+_OPAQUE = ("SQLTransformer", "RFormulaModel")  # the columns they make are not their parameters
 _NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "boolean")
 
 
@@ -35,6 +36,25 @@ def flat_stages(model: Any) -> list[Any]:
     if hasattr(model, "stages") and type(model).__name__ == "PipelineModel":
         return [s for stage in model.stages for s in flat_stages(stage)]
     return [model]
+
+
+def without_labels(model: Any, columns: Sequence[str]) -> Any:
+    """Return the model without the StringIndexers whose columns are absent: labels.
+
+    Spark passes over them itself, except with handleInvalid="skip": there it demands the label of rows to predict.
+    """
+    stages, there, kept = flat_stages(model), set(columns), []
+    for stage in stages:
+        reads = _reads(stage)
+        if type(stage).__name__ == "StringIndexerModel" and reads and not there.intersection(reads):
+            continue
+        kept.append(stage)
+        there.update(_makes(stage))
+    if len(kept) == len(stages) or any(type(s).__name__ in _OPAQUE for s in stages):
+        return model
+    from pyspark.ml import PipelineModel
+
+    return PipelineModel(stages=kept)
 
 
 def _columns(stage: Any, param: str) -> list[str]:
@@ -127,7 +147,7 @@ def infer_signature(model: Any, sample: Any) -> Signature:
     raw = [c for c in sample.columns if c in wanted]
     first = sample.select(*[f"`{c}`" for c in raw]).first()
     inputs = _inputs(raw, kinds, labels, first)
-    made = model.transform(sample.limit(1))
+    made = without_labels(model, sample.columns).transform(sample.limit(1))
     return Signature(inputs, _outputs(stages, predictor, made))
 
 

@@ -29,10 +29,20 @@ public final class SparkModelSession implements Session {
   /** Makes a session of a model and the signature its raw columns and answers have. */
   public SparkModelSession(SparkSession spark, Transformer model, Signature signature) {
     this.spark = spark;
-    this.model = model;
+    this.model = Stages.withoutLabels(model, names(signature));
     this.signature = signature;
     this.frames = new Frames(signature);
     this.answers = new Answers(model);
+  }
+
+  private static Set<String> names(Signature signature) {
+    Set<String> out = new LinkedHashSet<>();
+    signature.inputs().forEach(s -> {
+      out.add(s.name());
+      out.add(s.name().replaceFirst("_vector$", ""));
+      s.columns().forEach(c -> out.add(c.name()));
+    });
+    return out;
   }
 
   @Override

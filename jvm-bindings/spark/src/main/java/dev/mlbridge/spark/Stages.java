@@ -8,6 +8,8 @@ import java.util.Set;
 import org.apache.spark.ml.PipelineModel;
 import org.apache.spark.ml.Transformer;
 import org.apache.spark.ml.feature.RFormulaModel;
+import org.apache.spark.ml.feature.SQLTransformer;
+import org.apache.spark.ml.feature.StringIndexerModel;
 import org.apache.spark.ml.param.Param;
 import org.apache.spark.ml.tuning.CrossValidatorModel;
 import org.apache.spark.ml.tuning.TrainValidationSplitModel;
@@ -40,6 +42,27 @@ final class Stages {
     } else {
       out.add(model);
     }
+  }
+
+  /**
+   * Leaves out the StringIndexers whose columns are absent: labels. Spark passes over them itself, except with
+   * {@code handleInvalid="skip"}: there it demands the label of rows to predict.
+   */
+  static Transformer withoutLabels(Transformer model, Set<String> columns) {
+    List<Transformer> all = flat(model);
+    List<Transformer> kept = new ArrayList<>();
+    Set<String> there = new LinkedHashSet<>(columns);
+    for (Transformer stage : all) {
+      if (stage instanceof SQLTransformer || stage instanceof RFormulaModel) {
+        return model; // the columns they make are not their parameters
+      }
+      boolean label = stage instanceof StringIndexerModel && reads(stage).stream().noneMatch(there::contains);
+      if (!label) {
+        kept.add(stage);
+        there.addAll(makes(stage));
+      }
+    }
+    return kept.size() == all.size() ? model : new PipelineModel(model.uid(), kept.toArray(Transformer[]::new));
   }
 
   /** Returns the last stage that predicts. */
