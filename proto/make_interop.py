@@ -157,7 +157,7 @@ CASES = [
     case("tls", "over TLS, the server's certificate checked", "float64", [numbers("float64", [1.0, 2.0], [1, 2])], server="tls"),
     case("bad-token", "a wrong token", "float64", [numbers("float64", [1.0, 2.0], [1, 2])], server="token", token="a-wrong-token",
          error=refused("UNAUTHENTICATED", "AccessError")),
-    case("drain", "a call in flight when the server is asked to stop is answered", "slow", [numbers("float64", [1.5], [1])], server="drained"),
+    case("drain", "a call in flight when the server is asked to stop is answered", "slow", [numbers("float64", [4.0], [1])], server="drained"),
 ]  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def _drained(server: str, client: str) -> dict[str, dict]:
         asking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=r_host.environment())
         assert json.loads(asking.stdout.readline())["code"] == "OK"  # it runs, and asks `drain` next
         try:
-            asking.wait(0.7)
+            asking.wait(2.0)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
         line = json.loads(asking.communicate(timeout=60)[0].splitlines()[0])
