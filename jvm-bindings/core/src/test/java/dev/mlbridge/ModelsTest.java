@@ -33,7 +33,7 @@ class ModelsTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"linear.mlb", "forest.mlb"})
+  @ValueSource(strings = {"linear.mlb", "forest.mlb", "types.mlb"})
   void aPackageOfPythonAnswersItsGoldenRows(String name) {
     try (PackageReader opened = PackageReader.open(resource(name));
         Model model = Models.load(resource(name), Trust.DATA)) {
