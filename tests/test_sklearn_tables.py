@@ -179,10 +179,10 @@ def test_column_selectors_and_pass_through_convert(people):
     assert parity(model, inputs).verified
 
 
-def test_text_is_refused_by_conversion_and_answered_natively(people, tmp_path):
+def test_text_that_no_graph_can_say_is_refused_by_conversion_and_answered_natively(people, tmp_path):
     table, target = people
     table = table.assign(note=np.where(target, "good thing", "bad thing"))
-    columns = ColumnTransformer([("n", "passthrough", ["income"]), ("t", CountVectorizer(), "note")])
+    columns = ColumnTransformer([("n", "passthrough", ["income"]), ("t", CountVectorizer(analyzer="char"), "note")])
     model = make_pipeline(columns, LogisticRegression()).fit(table, target)
     signature = FRAMEWORK.infer(model, table)
     assert signature.input("text").dtype == "string"
