@@ -329,7 +329,7 @@ def test_a_network_that_torch_made_scores_on_the_executors(spark, tmp_path):
 @needs_jar
 def test_an_unknown_level_in_a_spark_stage_is_named(spark):
     frame = spark.createDataFrame([(1.0, 1.0, "XXL")], "age double, income double, size string")
-    with pytest.raises(Exception, match="no level of the model"):
+    with pytest.raises(Exception, match="column 'size': unknown level 'XXL'"):
         make_transformer(PACKAGES / "forest.mlb").transform(frame).collect()
 
 

@@ -304,6 +304,10 @@ final class SparkSignature {
     List<Object> levels = column.categories().orElseThrow();
     Object level = value instanceof Number n ? (Object) n.longValue() : value;
     int found = levels.indexOf(level);
+    if (found < 0 && !column.keepUnknown()) {
+      throw MlbridgeException.of(
+          Kind.INPUT, "column '" + column.name() + "': unknown level '" + value + "'; known are " + levels);
+    }
     return found >= 0 ? found : levels.size();
   }
 
