@@ -23,6 +23,8 @@ __all__ = ["Splitter"]
 _WORTH_S = 90e-6  # a hand-over to another thread and back costs about a third of this
 
 _TRIES = 3
+_AGAIN = 32  # calls between two trials of the way that was slower
+_FADE = 1.03  # of a fastest time, at each call that went its way
 
 Call = Callable[[dict[str, Array]], dict[str, Array]]
 
@@ -78,7 +80,8 @@ class Splitter:
     """Decides from measured times whether a batch is worth splitting, and splits it.
 
     Batches within a factor of two share what was learnt. Each kind is run undivided a few times, then split a few
-    times if it takes long enough, then whichever was faster; the fastest times count, for neighbours only add.
+    times if it takes long enough, then whichever was faster; the fastest times count, for neighbours only add. They fade,
+    and now and then the other way is tried: who held the second core while a model was young need not hold it for ever.
 
     Parameters
     ----------
@@ -98,13 +101,16 @@ class Splitter:
         known = self._known.get(rows.bit_length())
         if known is None or known[0] < _TRIES or known[1] * rows < _WORTH_S:
             return 1
-        return self._parts if known[2] < _TRIES or known[3] < known[1] else 1
+        if known[2] < _TRIES:
+            return self._parts
+        faster = known[3] < known[1]
+        return self._parts if faster != ((known[0] + known[2]) % _AGAIN == 0) else 1
 
     def settled(self, feeds: Mapping[str, Array]) -> bool:
-        """Whether batches of this size are known to be best undivided."""
+        """Whether batches of this size are too quick ever to be worth splitting."""
         rows = next(iter(feeds.values())).shape[0]
         known = self._known.get(rows.bit_length())
-        return rows < 4 * self._parts or (known is not None and known[0] >= 2 * _TRIES and self.split(feeds) == 1)
+        return rows < 4 * self._parts or (known is not None and known[0] >= 2 * _TRIES and known[1] * rows < _WORTH_S)
 
     def learn(self, feeds: Mapping[str, Array], seconds: float, parts: int) -> None:
         """Remember what a batch took."""
@@ -114,7 +120,7 @@ class Splitter:
         known = self._known.setdefault(rows.bit_length(), [0, 1e9, 0, 1e9])
         at = 0 if parts == 1 else 2
         known[at] += 1
-        known[at + 1] = min(known[at + 1], seconds / rows)
+        known[at + 1] = min(_FADE * known[at + 1], seconds / rows)
 
     def run(self, call: Call, feeds: Mapping[str, Array], parts: int) -> dict[str, Array]:
         """Run the parts side by side and join their answers; undivided where other calls hold the cores."""
