@@ -104,7 +104,9 @@ def prepared(case) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     whole = np.ones(len(next(iter(feeds.values()))), bool)
     for spec in case.signature.inputs:
         block = feeds[spec.name]
-        whole &= (block >= 0).all(axis=1) if block.dtype.kind == "i" else ~np.isnan(block).any(axis=1)
+        if block.dtype.kind == "i":  # neither missing nor unknown
+            block = np.where((block >= 0) & (block < [len(c.categories) for c in spec.columns]), 0.0, np.nan)
+        whole &= ~np.isnan(block).any(axis=1)
     at = int(np.flatnonzero(whole)[0])
     record = {}
     for spec in case.signature.inputs:
