@@ -283,3 +283,12 @@ def test_matrices_sent_by_columns_are_the_same_matrices(dtype):
     for name, want in tensors.items():
         assert frame.tensors[name].flags.c_contiguous
         np.testing.assert_array_equal(frame.tensors[name], want)
+
+
+def test_a_small_answer_after_a_large_one_does_not_hold_the_large_ones_room(pair):
+    frames.write_frame(pair[0], FrameType.RESULT, {"x": np.zeros(4096)})
+    large = frames.read_frame(pair[1])
+    frames.write_frame(pair[0], FrameType.RESULT, {"x": np.zeros(3)})
+    small = frames.read_frame(pair[1], like=large.layout)
+    assert small.tensors["x"].tolist() == [0.0] * 3
+    assert small.tensors["x"].base.obj.nbytes <= 4096

@@ -110,8 +110,9 @@ def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: i
                 return frame
             payload = first[HEADER_BYTES:]
         else:  # the rest goes where it stays: a small answer must not hold a large one's room
-            payload = first[HEADER_BYTES:end] if end <= _FIRST_READ else np.empty(size, np.uint8).data
-            if end > _FIRST_READ:
+            inside = end < room == _FIRST_READ
+            payload = first[HEADER_BYTES:end] if inside else np.empty(size, np.uint8).data
+            if not inside:
                 payload[: got - HEADER_BYTES] = first[HEADER_BYTES:got]
             _receive(sock, payload, got - HEADER_BYTES, size, deadline, wake)
         tensors, places = decode_payload(payload, flags)
