@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 from typing import Any
@@ -36,13 +35,7 @@ async def _cancelled(model: mb.Model, x: dict, after_s: float) -> None:
 
 def main() -> None:
     """Print a line a case."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vectors", required=True)
-    parser.add_argument("--target", required=True)
-    parser.add_argument("--case", action="append", required=True)
-    parser.add_argument("--token")
-    parser.add_argument("--authority")
-    given = parser.parse_args()
+    given = vectors.asked(__doc__)
     cases = vectors.read(given.vectors)["cases"]
     options = {"token": given.token, "root_certificates": given.authority}
     scheme = "grpcs" if given.authority else "grpc"

@@ -110,13 +110,7 @@ def _answer(name: str, datatype: str, array: np.ndarray, case: dict) -> dict:
 
 def main() -> None:
     """Print a line a case."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vectors", required=True)
-    parser.add_argument("--target", required=True)
-    parser.add_argument("--case", action="append", required=True)
-    parser.add_argument("--token")
-    parser.add_argument("--authority")
-    given = parser.parse_args()
+    given = vectors.asked(__doc__)
     cases = vectors.read(given.vectors)["cases"]
     client = Client(given)
     for name in given.case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -16,6 +17,17 @@ def read(path: str | Path) -> dict[str, Any]:
     """Return the models and the cases by name."""
     data = json.loads(Path(path).read_text("utf-8"))
     return {"models": data["models"], "cases": {c["name"]: c for c in data["cases"]}}
+
+
+def asked(about: str) -> argparse.Namespace:
+    """Read a client's command line."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--vectors", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--case", action="append", required=True)
+    parser.add_argument("--token")
+    parser.add_argument("--authority")
+    return parser.parse_args()
 
 
 def values(tensor: dict) -> np.ndarray:
