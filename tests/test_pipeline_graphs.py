@@ -93,6 +93,8 @@ def _hardest(spec, sizes, *, missing):
 
 def _handed_over(values, producer, consumer):
     """What a person who reads both specs would pass: named columns by name, one value a row with or without its axis."""
+    if producer.categorical != consumer.categorical:
+        raise InputError("stages hand on codes: a level is neither text nor a number, and the other way round")
     have, want = [c.name for c in producer.columns], [c.name for c in consumer.columns]
     if have and want and not (len(have) == len(want) == 1):
         if not set(want) <= set(have):

@@ -6,7 +6,7 @@ It knows signatures (inputs, columns, outputs, metadata) and nothing about any l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from ..signature import DTYPES, Signature, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["IR_VERSION", "METADATA_KEY", "OPSETS", "Graph"]
+__all__ = ["IR_VERSION", "METADATA_KEY", "OPSETS", "Graph", "reads"]
 
 OPSETS: Mapping[str, int] = {"": 21, "ai.onnx.ml": 5}  # ml 5 is the first with TreeEnsemble in double
 IR_VERSION = 10  # the IR of opset 21; older readers refuse by name instead of guessing
@@ -119,6 +119,17 @@ class Graph:
         self.nodes.append(helper.make_node("Identity", [value], [name], name=self.name("node")))
         self._given.add(name)
 
+    def drop_dead(self) -> None:
+        """Drop nodes and constants that no output needs."""
+        wanted, alive = {o.name for o in self.signature.outputs}, []
+        for node in reversed(self.nodes):  # producers come first
+            if wanted & set(node.output):
+                alive.append(node)
+                wanted.update(reads(node))
+        self.nodes[:] = reversed(alive)
+        self.initializers[:] = [i for i in self.initializers if i.name in wanted]
+        self._consts = {key: name for key, name in self._consts.items() if name in wanted}
+
     def model(self) -> onnx.ModelProto:
         """Return the finished model, signature in its metadata.
 
@@ -159,6 +170,16 @@ class Graph:
         path = Path(folder) / name
         path.write_bytes(model.SerializeToString())
         return path
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names of the values a node reads, those of its subgraphs included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+            for n in inner.node:
+                yield from reads(n)
+            yield from (o.name for o in inner.output)
 
 
 def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .graph import Graph
 
-__all__ = ["inline"]
+__all__ = ["inline", "rename"]
 
 
 def inline(graph: Graph, proto: onnx.ModelProto, prefix: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -60,17 +60,18 @@ def inline(graph: Graph, proto: onnx.ModelProto, prefix: str, given: Mapping[str
     proto = compose.add_prefix(proto, prefix)
     renamed = {prefix + k: v for k, v in given.items()}
     for node in proto.graph.node:
-        _rename(node, renamed)
+        rename(node, renamed)
     graph.nodes.extend(proto.graph.node)
     graph.initializers.extend(i for i in proto.graph.initializer if i.name not in renamed)
     return {o.name.removeprefix(prefix): renamed.get(o.name, o.name) for o in proto.graph.output}
 
 
-def _rename(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
+def rename(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
+    """Give the values a node reads their new names, in its subgraphs too."""
     for i, name in enumerate(node.input):
         if name in renamed:
             node.input[i] = renamed[name]
     for attribute in node.attribute:
         for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
             for n in inner.node:
-                _rename(n, renamed)
+                rename(n, renamed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -79,6 +79,9 @@ class PipelineSession:
         self._programs: dict[tuple[str, ...], _Program] = {}
         self._direct = _direct(plan, stages)
         self._chain = all(len(self._needs[s]) <= 1 for s in plan.order) and all(len(plan.readers(s)) <= 1 for s in plan.order)
+        if self._direct is not None and self._direct in self._owned:  # its own closing closes this one too
+            self.run = self._direct.run_checked  # type: ignore[method-assign]
+        self._line = _line(self._compile(self._names).steps, plan) if self._chain else None
 
     @property
     def device(self) -> str:
@@ -90,8 +93,11 @@ class PipelineSession:
         self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
     ) -> dict[str, Array]:
         """Run the stages that the asked outputs need."""
-        if self._direct is not None and not self._closed:
-            return self._direct.run_checked(feeds, outputs=outputs, deadline=deadline)
+        if not self._closed:
+            if self._direct is not None:
+                return self._direct.run_checked(feeds, outputs=outputs, deadline=deadline)
+            if self._line is not None and outputs is None and deadline is None:
+                return self._line(feeds)
         return self.traced(feeds, outputs, deadline, None)
 
     def traced(
@@ -230,6 +236,38 @@ def _direct(plan: Plan, stages: Mapping[str, Model]) -> Model | None:
     straight = all(not f.places and not f.edges[0].steps and f.edges[0].producer.tensor == f.spec.name for f in plan.feeds[name])
     same = [*plan.outputs] == [o.name for o in stages[name].signature.outputs] and all(e.tensor == n for n, e in plan.outputs.items())
     return stages[name] if straight and same else None
+
+
+def _line(steps: tuple[_Step, ...], plan: Plan) -> Callable[[Mapping[str, Array]], dict[str, Array]] | None:
+    """Compile a line of ONNX stages, one array from each to the next, to a loop with nothing else in it."""
+    links: list[tuple] = []
+    before: str | None = None
+    for step in steps:
+        name, key, converts, packed = step.feeds[0]
+        if len(step.feeds) > 1 or packed is not None or key[0] != before or step.foreign or step.asked is not None:
+            return None
+        links.append((step, step.model, name, converts, key[1]))
+        before = step.stage
+    answers = [(n, e.tensor) for n, e in plan.outputs.items()]
+    if any(e.stage != before or e.column is not None for e in plan.outputs.values()):
+        return None
+
+    def line(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        results, at = feeds, steps[0]
+        try:
+            for at, model, name, converts, tensor in links:  # noqa: B007 - who failed
+                value = results[tensor]
+                for convert in converts:
+                    value = convert(value)
+                results = model.run_checked({name: value})
+        except MlbridgeError as exc:
+            _name(at, exc)
+            raise
+        except Exception as exc:
+            raise _failure(at, exc) from exc
+        return {name: results[tensor] for name, tensor in answers}
+
+    return line
 
 
 def _run_line(steps: tuple[_Step, ...], arrays: dict[tuple, Array], deadline: Deadline | None) -> None:

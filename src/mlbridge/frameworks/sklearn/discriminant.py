@@ -28,7 +28,7 @@ def label_lda(e: Emitter, est: Any, frame: Frame) -> str:
 def proba_lda(e: Emitter, est: Any, frame: Frame) -> str:
     """Emit logistic or softmax of the decision."""
     decision = e.decision(est, frame)
-    return e.two_columns(e.tall(e.logistic(decision))) if len(est.classes_) == 2 else e.softmax(decision)
+    return e.two_columns(e.logistic(e.tall(decision))) if len(est.classes_) == 2 else e.softmax(decision)
 
 
 @emits("transform", "LinearDiscriminantAnalysis")

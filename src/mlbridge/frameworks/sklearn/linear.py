@@ -64,7 +64,7 @@ def proba_linear(e: Emitter, est: Any, frame: Frame) -> str:
     if loss != "log_loss":
         raise ConversionError(f"{type(est).__name__}(loss={loss!r}) has no probabilities")
     if binary:
-        return e.two_columns(e.tall(e.logistic(decision)))
+        return e.two_columns(e.logistic(e.tall(decision)))
     softmax = type(est).__name__ != "SGDClassifier" and getattr(est, "solver", "") != "liblinear"
     return e.softmax(decision) if softmax else uniform_if_zero(e, e.logistic(decision), len(est.classes_))
 
