@@ -71,7 +71,7 @@ def test_tuning_adopts_a_plan_that_answers_alike_and_keeps_to_its_budget(path, o
 
 def test_a_tuned_plan_is_remembered_for_the_same_bytes(path, monkeypatch):
     session = open_batched(path)
-    wanted = Plan(threads=1, spinning=False, route="bound")
+    wanted = Plan(threads=1, spin_us=0, route="bound")
     monkeypatch.setattr(probing, "_decide", lambda tried: Candidate(wanted, [1e-6]))
     session.tune(rows(4), budget_s=0.2)
     session.close()
@@ -88,7 +88,7 @@ def test_a_tuned_plan_is_remembered_for_the_same_bytes(path, monkeypatch):
 def tuned(path, monkeypatch):
     """The record and the hash of a model that was tuned to one bound thread."""
     session = open_batched(path)
-    wanted = Plan(threads=1, spinning=False, route="bound")
+    wanted = Plan(threads=1, spin_us=0, route="bound")
     monkeypatch.setattr(probing, "_decide", lambda tried: Candidate(wanted, [1e-6]))
     session.tune(rows(4), budget_s=0.2)
     record, digest = session.measured, session.engine.sha256

@@ -208,8 +208,8 @@ def test_a_device_that_does_not_exist_is_the_callers_error():
 
 
 def test_options_reach_the_plan():
-    session = wrap(relu(), threads=3, spinning=False, route="inner")
-    assert (session.plan.threads, session.plan.spinning, session.plan.route) == (3, False, "inner")
+    session = wrap(relu(), threads=3, spin_us=0, route="inner")
+    assert (session.plan.threads, session.plan.spin_us, session.plan.route) == (3, 0, "inner")
     session.close()
 
 

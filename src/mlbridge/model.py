@@ -141,16 +141,16 @@ class Model:
         """
         exact = self._exact
         if exact is not None and outputs is None and timeout_s is None:
-            feeds = exact(x)
-            if feeds is not None:
+            name, fits = exact
+            if fits(x):
                 try:
-                    results = self.run_checked(feeds)
+                    results = self.run_checked({name: x})
                 except MlbridgeError:
                     raise
                 except Exception as exc:
                     raise self._failure(exc) from exc
-                for name, decode in self._decoders:
-                    results[name] = decode(results[name])
+                for output, decode in self._decoders:
+                    results[output] = decode(results[output])
                 return results
         names = self._coercion.select(outputs)
         feeds, opened = self._coercion.feeds(x)

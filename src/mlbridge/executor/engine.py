@@ -155,7 +155,9 @@ def _create(model: bytes | Path, plan: Plan, *, optimised: bool = False, save_to
         options.use_per_session_threads = False
     else:
         options.intra_op_num_threads = plan.threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if plan.spinning else "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if plan.spin_us == 0 else "1")
+        if plan.spin_us:
+            options.add_session_config_entry("session.intra_op.spin_duration_us", str(plan.spin_us))
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -180,7 +182,9 @@ def _create(model: bytes | Path, plan: Plan, *, optimised: bool = False, save_to
             hint="its libraries or driver are missing; `mlbridge doctor` lists what is there",
             runtime="onnx",
         )
-    return session._sess
+    native = session._sess
+    _natives.add(native)
+    return native
 
 
 def _providers(options: Any, plan: Plan) -> list | None:

@@ -15,6 +15,7 @@ CPU = "CPUExecutionProvider"
 Route = Literal["auto", "bound", "inner"]
 _BUCKET = 8  # rows kernels take at once; batches of other sizes may be cheaper padded up to it
 _HEAVY_WEIGHTS = 1 << 20  # elements of dense weights; from there one row is worth several threads
+_SPIN_US = 100  # bridges the gaps inside one call of a forest or a small network, and costs 5 % of a core at 500 calls a second
 
 # What each provider onnxruntime names runs on, and what installs it.
 _PROVIDERS: Mapping[str, tuple[str, str]] = {
@@ -64,8 +65,9 @@ class Plan:
         Handed to the provider as they are.
     threads : int
         Threads inside one operator; 0 leaves the number to onnxruntime.
-    spinning : bool
-        Whether idle threads spin: faster hand-over, a busy core between calls.
+    spin_us : int, optional
+        Microseconds idle threads look for more work before they sleep: a quicker hand-over, a busy core meanwhile. 0 is
+        never; None is onnxruntime's own choice, tens of milliseconds.
     route : {'auto', 'bound', 'inner'}
         Prebound buffers a shape, onnxruntime's inner run, or whichever the size favours.
     chunks : int
@@ -82,7 +84,7 @@ class Plan:
     device: str = "cpu"
     provider_options: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 0
-    spinning: bool = True
+    spin_us: int | None = None
     route: Route = "auto"
     chunks: int = 1
     bucket: int = 1
@@ -91,7 +93,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        names = ("provider", "device", "threads", "spinning", "route", "chunks", "bucket", "demanded", "why")
+        names = ("provider", "device", "threads", "spin_us", "route", "chunks", "bucket", "demanded", "why")
         return {n: getattr(self, n) for n in names} | {"provider_options": dict(self.provider_options)}
 
     @classmethod
@@ -101,9 +103,13 @@ class Plan:
 
     def __str__(self) -> str:
         threads = f"{self.threads or 'all'} thread{'' if self.threads == 1 else 's'}"
-        parts = [self.provider.removesuffix("ExecutionProvider"), threads, "spinning" if self.spinning else "", self.route]
+        parts = [self.provider.removesuffix("ExecutionProvider"), threads, _spin_text(self.spin_us), self.route]
         parts += [f"split {self.chunks}" if self.chunks > 1 else "", f"bucket {self.bucket}" if self.bucket > 1 else ""]
         return " · ".join(p for p in parts if p)
+
+
+def _spin_text(spin_us: int | None) -> str:
+    return "spinning" if spin_us is None else f"spinning {spin_us} us" if spin_us else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +203,8 @@ def choose(facts: Facts, traits: Traits, demand: Demand = Demand()) -> list[Plan
 
     Examples
     --------
-    >>> choose(Facts(cores=4), Traits(batched=True))[0].chunks
-    4
+    >>> print(choose(Facts(cores=4), Traits(batched=True))[0])
+    CPU · all threads · spinning 100 us · auto
     """
     if demand.provider is not None:
         return [_demanded_provider(facts, traits, demand)]
@@ -229,11 +235,10 @@ def _on(device: Device, provider: str, demand: Demand) -> Plan:
 
 def _on_cpu(facts: Facts, traits: Traits, demand: Demand) -> Plan:
     if facts.cores == 1 or demand.objective == "idle":
-        return Plan(threads=1, spinning=False, why="one core" if facts.cores == 1 else "low idle use was asked for")
+        return Plan(threads=1, spin_us=0, why="one core" if facts.cores == 1 else "low idle use was asked for")
     if traits.batched and not traits.heavy:
-        # One row keeps one core busy for microseconds; idle threads would only spin. Large batches split by rows.
-        return Plan(threads=1, spinning=False, chunks=facts.cores, why="small rows; large batches split by rows")
-    return Plan(threads=0, spinning=True, why="one call is worth several threads" if traits.heavy else "rows may depend on each other")
+        return Plan(threads=0, spin_us=_SPIN_US, why="large batches are worth several threads, which sleep between calls")
+    return Plan(threads=0, why="one call is worth several threads" if traits.heavy else "rows may depend on each other")
 
 
 def _demanded_device(facts: Facts, name: str) -> Device:
@@ -295,13 +300,13 @@ def candidates(facts: Facts, traits: Traits, rows: int, plans: Iterable[Plan] = 
         What `choose` preferred; always among the candidates.
     """
     found = [Plan(route="inner", why="plain onnxruntime"), *plans]
-    found += [Plan(threads=1, spinning=False, route=r) for r in ("bound", "inner")]  # type: ignore[arg-type]
+    found += [Plan(threads=1, spin_us=0, route=r) for r in ("bound", "inner")]  # type: ignore[arg-type]
     if facts.cores > 1:
-        found += [Plan(route="bound"), Plan(threads=0, spinning=False, route="bound" if rows < 256 else "inner")]
+        found += [Plan(route="bound"), Plan(threads=0, spin_us=_SPIN_US, route="bound" if rows < 256 else "inner")]
         if traits.batched and rows >= 2 * facts.cores:
-            found.append(Plan(threads=1, spinning=False, chunks=facts.cores))
+            found.append(Plan(threads=1, spin_us=0, chunks=facts.cores))
     if traits.batched and rows > 1 and rows % _BUCKET:
-        found.append(Plan(threads=1, spinning=False, route="inner", bucket=_BUCKET))
+        found.append(Plan(threads=1, spin_us=0, route="inner", bucket=_BUCKET))
     for name in (*facts.providers, *facts.plugins):
         if name in (CPU, "AzureExecutionProvider", "TensorrtExecutionProvider"):
             continue  # Azure runs nothing here; TensorRT compiles for minutes, so it must be demanded
@@ -313,5 +318,5 @@ def candidates(facts: Facts, traits: Traits, rows: int, plans: Iterable[Plan] = 
                     found.append(replace(there, bucket=1 << (rows - 1).bit_length()))
     unique: dict[str, Plan] = {}
     for plan in found:
-        unique.setdefault(str((plan.provider, plan.device, plan.threads, plan.spinning, plan.route, plan.chunks, plan.bucket)), plan)
+        unique.setdefault(str((plan.provider, plan.device, plan.threads, plan.spin_us, plan.route, plan.chunks, plan.bucket)), plan)
     return list(unique.values())

@@ -74,7 +74,7 @@ def recall(sha256: str, default: Plan, packaged: Any = None) -> tuple[Plan, dict
 
 def _harmless(plan: Plan) -> bool:
     """Whether a plan from a file asks for nothing but a provider, its device and small numbers: options may name libraries."""
-    numbers = all(isinstance(n, int) and 0 <= n <= 4096 for n in (plan.threads, plan.chunks, plan.bucket))
+    numbers = all(isinstance(n, int) and 0 <= n <= 4096 for n in (plan.threads, plan.chunks, plan.bucket, plan.spin_us or 0))
     return numbers and set(plan.provider_options) <= {"device_id"} and (plan.provider != CPU or plan.device == "cpu")
 
 

@@ -6,7 +6,6 @@ of independent rows that take long are split over cores. Which file is safe to l
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -237,10 +236,6 @@ class OnnxSession:
             self.engine.close()
 
     def _forked(self) -> None:
-        # The native session's threads did not survive the fork, and its destructor would wait for them: leak it.
-        for native in (self._native, *(s for s, _ in self._subsets.values())):
-            if native is not None:
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
         self._lock = threading.Lock()
         self._closed = self._closed or "forked"
         self._binder.abandon()

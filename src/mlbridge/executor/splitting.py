@@ -20,7 +20,7 @@ from .devices import cores
 
 __all__ = ["Splitter"]
 
-_WORTH_S = 90e-6  # a hand-over to another thread and back costs about a third of this
+_WORTH_S = 300e-6  # a hand-over to another thread and back costs a tenth of this, or all of it where the core is taken
 
 _TRIES = 3
 _AGAIN = 32  # calls between two trials of the way that was slower

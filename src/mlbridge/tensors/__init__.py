@@ -39,8 +39,8 @@ class Coercion:
 
     Attributes
     ----------
-    exact : callable or None
-        For a single-input signature: an array that already satisfies it to feeds, else None; the hot path.
+    exact : tuple of str and callable, or None
+        For a single-input signature: its name, and whether an array satisfies it as it is; the hot path.
     decoders : dict
         Output name to the function from codes to level values; empty for most models.
     """

@@ -18,21 +18,16 @@ __all__ = ["CHUNK_VALUES", "exact_array", "exact_feeds", "record"]
 
 CHUNK_VALUES = 1 << 21  # values of one batch; larger ones go in chunks, so that what lies between stages stays small
 _EXACT_FLOAT = float(2**53)
+_SHAPES = 64
 _BLAS_THREADS = 8192  # elements; from 10,000 BLAS starts threads, whose meeting costs milliseconds on a busy machine
 
 
-def exact_array(signature: Signature) -> Callable[[Any], dict[str, np.ndarray] | None] | None:
-    """Compile the test «this array already satisfies the only input», for batched numeric inputs."""
+def exact_array(signature: Signature) -> tuple[str, Callable[[Any], bool]] | None:
+    """Return the only input's name and the test «this array already satisfies it», for batched numeric inputs."""
     if len(signature.inputs) != 1 or signature.inputs[0].categorical:
         return None
-    name, fits = signature.inputs[0].name, _fits(signature.inputs[0])
-    if fits is None:
-        return None
-
-    def exact(x: Any) -> dict[str, np.ndarray] | None:
-        return {name: x} if fits(x) else None
-
-    return exact
+    fits = _fits(signature.inputs[0])
+    return None if fits is None else (signature.inputs[0].name, fits)
 
 
 def exact_feeds(signature: Signature) -> Callable[[Mapping[str, Any]], dict[str, np.ndarray] | None] | None:
@@ -60,7 +55,8 @@ def _fits(spec: TensorSpec) -> Callable[[Any], bool] | None:
     if not spec.batched or spec.dtype in ("string", "bfloat16") or not all(isinstance(d, int) for d in spec.shape[1:]):
         return None
     dtype, tail, ndim = np.dtype(spec.dtype), spec.shape[1:], len(spec.shape)
-    vdot, smallest, ndarray = np.vdot, np.minimum.reduce, np.ndarray
+    known: set[tuple[int, ...]] = set()  # shapes that passed: one look-up instead of three comparisons
+    vdot, smallest, ndarray = getattr(np.vdot, "__wrapped__", np.vdot), np.minimum.reduce, np.ndarray  # past __array_function__
     checks_nan = dtype.kind == "f" and spec.missing == "refuse"
     in_range = _codes_in_range(spec) if spec.categorical else None
 
@@ -68,8 +64,11 @@ def _fits(spec: TensorSpec) -> Callable[[Any], bool] | None:
         if type(x) is not ndarray or x.dtype is not dtype or not x.flags.carray:
             return False
         shape = x.shape
-        if len(shape) != ndim or shape[1:] != tail or not 0 < x.size <= CHUNK_VALUES:
-            return False
+        if shape not in known:
+            if len(shape) != ndim or shape[1:] != tail or not 0 < x.size <= CHUNK_VALUES:
+                return False
+            if len(known) < _SHAPES:
+                known.add(shape)
         if checks_nan:
             # NaN only where x has one: infinities square to infinity
             square = vdot(x, x) if x.size < _BLAS_THREADS else smallest(x, axis=None)

@@ -37,7 +37,7 @@ class OnnxRuntime:
     claimed_rows = staticmethod(claimed_rows)  # a foreign graph's promise, for the glue to check
     formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
     options: ClassVar[frozenset[str]] = frozenset(
-        {"tuned", "threads", "spinning", "provider_options", "max_nodes", "max_tensor_bytes", "timeout_s", "domains"}
+        {"tuned", "threads", "spin_us", "provider_options", "max_nodes", "max_tensor_bytes", "timeout_s", "domains"}
         | {"chunks", "route", "bucket", "objective", "cache"}
     )
 
@@ -61,7 +61,7 @@ class OnnxRuntime:
         provider: str | None = None,
         way: str | None = None,
         threads: int | None = None,
-        spinning: bool | None = None,
+        spin_us: int | None = None,
         provider_options: Mapping[str, Any] | None = None,
         max_nodes: int = MAX_NODES,
         max_tensor_bytes: int = MAX_TENSOR_BYTES,
@@ -88,8 +88,8 @@ class OnnxRuntime:
             onnxruntime's exact string; a demand.
         threads : int, optional
             Threads inside one operator.
-        spinning : bool, optional
-            Whether idle threads spin.
+        spin_us : int, optional
+            Microseconds idle threads look for more work before they sleep; 0 is never.
         provider_options : dict, optional
             For the demanded provider.
         max_nodes, max_tensor_bytes : int
@@ -130,7 +130,7 @@ class OnnxRuntime:
         signature = facts.signature
         demand = Demand(device, provider, dict(provider_options or {}), objective or "latency")
         traits = replace(facts.traits, batched=signature.batched)
-        given = {"threads": threads, "spinning": spinning, "chunks": chunks, "route": route, "bucket": bucket}
+        given = {"threads": threads, "spin_us": spin_us, "chunks": chunks, "route": route, "bucket": bucket}
         plans = [_overridden(p, given) for p in choose(machine_facts(), traits, demand)]
         if timeout_s is None and facts.loops:
             timeout_s = LOOP_TIMEOUT_S
