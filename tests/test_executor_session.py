@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
+import signal
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -400,6 +403,36 @@ def test_after_a_fork_the_child_is_refused_and_the_parent_goes_on():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     same(session.run({"x": rows(1)}), raw(NET, {"x": rows(1)}))
     session.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_sessions_that_are_garbage_do_not_hold_up_a_forked_child():
+    # A destructor would wait in the child for pool threads that only the parent has; every object made there may collect.
+    threshold = gc.get_threshold()
+    gc.disable()
+    for _ in range(4):
+        session = open_net(Plan(threads=2, spin_us=100))
+        session.run({"x": rows(4000)})
+        session.itself = session
+    del session
+    gc.set_threshold(1)
+    gc.enable()
+    try:
+        child = os.fork()
+        if child == 0:
+            gc.collect()
+            os._exit(7)
+    finally:
+        gc.set_threshold(*threshold)
+    until = time.monotonic() + 30
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < until:
+        time.sleep(0.05)
+    if ended[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended[0] == child, "the child waits for threads it does not have"
+    assert os.waitstatus_to_exitcode(ended[1]) == 7
 
 
 def test_many_sessions_share_one_pool_where_asked():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import gc
 import logging
+import os
 import tempfile
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -214,6 +218,8 @@ def _load_error(exc: BaseException, plan: Plan) -> MlbridgeError:
 
 
 _shared: list[int] = []
+_natives: weakref.WeakSet[Any] = weakref.WeakSet()
+_collects = True
 
 
 def share_threads(threads: int | None = None) -> None:
@@ -295,3 +301,29 @@ def _reads(node: Any) -> list[str]:
                 names.extend(_reads(inner))
             names.extend(o.name for o in graph.output)
     return names
+
+
+# A native session's threads do not survive a fork, and its destructor would wait for them: a child leaks every session,
+# those that are garbage already too. Until it has, nothing may be collected: not by others' hooks either.
+
+
+def _before_fork() -> None:
+    global _collects
+    _collects = gc.isenabled()
+    gc.disable()
+
+
+def _after_fork_in_parent() -> None:
+    if _collects:
+        gc.enable()
+
+
+def _after_fork_in_child() -> None:
+    for native in list(_natives):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
+    if _collects:
+        gc.enable()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
