@@ -87,8 +87,9 @@ def _hardest(spec, sizes, *, missing):
         pool = [max(info.min, -(2**53)), min(info.max, 2**53), 1]
     values = np.array(pool, object if spec.categorical or spec.dtype == "string" else spec.dtype)
     shape = (ROWS, *(sizes.get(d, d) for d in spec.shape[1:]))
-    count = ROWS * (shape[1] if len(shape) == 2 else 1)
-    return np.array([values[i % len(values)] for i in range(count)], values.dtype).reshape(shape)
+    width = shape[1] if len(shape) == 2 else 1  # every column holds every value once: consumers may read one alone
+    assert len(values) <= ROWS
+    return np.array([values[(i + j) % len(values)] for i in range(ROWS) for j in range(width)], values.dtype).reshape(shape)
 
 
 def _handed_over(values, producer, consumer):

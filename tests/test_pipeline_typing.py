@@ -130,6 +130,17 @@ def test_one_symbol_has_one_size_across_the_whole_graph():
         build({"a": a, "b": b})
 
 
+def test_two_stages_may_mean_different_sizes_by_one_symbol():
+    wide = [TensorSpec("x", "float64", ("rows", "k"))], [TensorSpec("y", "float64", ("rows", "k"))]
+    stages = {"a": _sig(*wide), "b": _sig(*wide), "c": _sig([_f("p", 3)], [prediction_spec()])}
+    wiring = {"a.x": "u", "b.x": "v", "c.p": "a.y"}
+    plan = build(stages, wiring, {"prediction": "c.prediction", "y": "b.y"})
+    assert [s.shape for s in plan.signature.inputs] == [("rows", 3), ("rows", "k")]
+    assert plan.signature.output("y").shape == ("rows", "k")
+    free = build({"a": stages["a"], "b": stages["b"]}, {"a.x": "u", "b.x": "v"})
+    assert [s.shape for s in (*free.signature.inputs, *free.signature.outputs)] == [("rows", "k"), ("rows", "k2")] * 2
+
+
 @pytest.mark.parametrize(
     ("wiring", "words"),
     [

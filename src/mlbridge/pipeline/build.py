@@ -61,6 +61,7 @@ class _Builder:
         self.wanted_outputs = outputs
         self.inputs: dict[str, TensorSpec] = {}
         self.columns: dict[str, tuple[str, str]] = {}  # pipeline column -> (input, column)
+        self.symbol_names: dict[tuple, str] = {}  # group of symbols -> its name in the pipeline's signature
 
     def _straight(self) -> dict[str, str]:
         names, wiring = list(self.stages), {}
@@ -130,7 +131,9 @@ class _Builder:
                 spec = self._unfilled(consumer)
                 (single if consumer.column is not None else whole).setdefault(producer.tensor, []).append(spec)
         for name, specs in whole.items():
-            self.inputs[name] = replace(_strictest(specs), name=name)
+            spec = _strictest(specs)  # its symbols are its own: two stages may each mean something else by `k`
+            shape = tuple(f"{name}.{d}" if isinstance(d, str) and d != ROWS else d for d in spec.shape)
+            self.inputs[name] = replace(spec, name=name, shape=shape)
         owner = {c.name: (i.name, c.name) for i in self.inputs.values() for c in i.columns}
         fields = []
         for name, specs in single.items():
@@ -305,8 +308,20 @@ class _Builder:
             elif d == ROWS and not self.symbols.all_rows((stage, d)):
                 dims.append("n" if stage is None else None)
             else:
-                dims.append(d)
+                dims.append(d if d == ROWS else self._symbol((stage, d)))
         return replace(spec, shape=tuple(dims))
+
+    def _symbol(self, key: tuple) -> str:
+        """Name a group of joined symbols by its first one, numbered where another group has that name."""
+        root, bare = self.symbols.find(key), key[1].rpartition(".")[2]
+        if root not in self.symbol_names:
+            taken, name = self.symbol_names.values(), bare
+            for i in itertools.count(2):
+                if name not in taken:
+                    break
+                name = f"{bare}{i}"
+            self.symbol_names[root] = name
+        return self.symbol_names[root]
 
 
 def _strictest(specs: list[TensorSpec]) -> TensorSpec:
