@@ -25,7 +25,7 @@ RANKS = [
 ]
 RANK = {room: i for i, rooms in enumerate(RANKS) for room in rooms}
 EDGES = {"cli", "server", "runtimes", "frameworks", "testing"}
-SHARED = {("frameworks", "trees"), ("frameworks", "words"), ("runtimes", "wire"), ("runtimes", "python_worker")}
+SHARED = {("frameworks", "trees"), ("frameworks", "words"), ("runtimes", "wire"), ("runtimes", "python_worker"), ("runtimes", "python_calls")}
 WORKER_SCRIPTS = {"runtimes/python_worker.py"}
 FILES = sorted(p for p in ROOT.rglob("*.py") if "_pb2" not in p.name and p.relative_to(ROOT).as_posix() not in WORKER_SCRIPTS)
 

@@ -1,5 +1,6 @@
 """Pipelines that run: expected values are scikit-learn's own, chained by hand."""
 
+import threading
 import time
 
 import numpy as np
@@ -314,6 +315,19 @@ def test_a_stage_that_hangs_is_ended_at_the_deadline_and_named():
         with pytest.raises(BridgeTimeoutError, match="stage 'endless'"):
             p.predict(np.ones(2), timeout_s=0.3)
         assert p.predict(-np.ones(2), timeout_s=60)["z"].tolist() == [-1.0, -1.0]
+
+
+def test_a_python_stage_that_hangs_is_left_at_the_deadline_and_named():
+    release = threading.Event()
+    a, b = _function(lambda f: {"x": f["x"] + 1}), _function(lambda f: release.wait(60) and {"x": f["x"]})
+    with mb.Pipeline("p", {"a": a, "b": b}) as p:
+        try:
+            with pytest.raises(BridgeTimeoutError, match="stage 'b': the deadline passed"):
+                p.predict(np.ones(2), timeout_s=0.2)
+        finally:
+            release.set()
+    a.close()
+    b.close()
 
 
 def test_only_the_stages_that_an_output_needs_are_run():

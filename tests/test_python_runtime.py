@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import venv
 from pathlib import Path
 
@@ -26,11 +28,13 @@ from mlbridge.artifact import open_artifact
 from mlbridge.errors import (
     ArtifactError,
     BridgeTimeoutError,
+    CancelledError,
     ClosedError,
     InferenceError,
     InputError,
     MissingDependencyError,
     NotFoundError,
+    OverloadedError,
     SignatureError,
     UnavailableError,
     UnsupportedError,
@@ -152,6 +156,66 @@ def test_a_deadline_that_passed_meanwhile_is_a_timeout(runtime):
     session = runtime.wrap(lambda feeds: (cancels.cancel(), double_sum(feeds))[1], signature=SIGNATURE)
     with pytest.raises(Exception, match="cancelled"):
         session.run({"x": X}, deadline=cancels)
+
+
+def _hanging(release):
+    def hang(feeds):
+        if feeds["x"][0, 0] < 0:
+            release.wait(60)
+        return {"y": feeds["x"].sum(axis=1)}
+
+    return hang
+
+
+def test_a_model_that_hangs_is_left_at_the_deadline_and_answers_others(runtime):
+    release = threading.Event()
+    session = runtime.wrap(_hanging(release), signature=SIGNATURE)
+    try:
+        began = time.monotonic()
+        with pytest.raises(BridgeTimeoutError, match="runs on in its thread") as caught:
+            session.run({"x": -X - 1}, deadline=Deadline(0.2))
+        assert time.monotonic() - began < 10
+        assert "python+worker" in caught.value.hint
+        assert session.run({"x": X}, deadline=Deadline(60))["y"].tolist() == [1.0, 5.0, 9.0]
+        deadline = Deadline()
+        threading.Timer(0.1, deadline.cancel).start()
+        with pytest.raises(CancelledError):
+            session.run({"x": -X - 1}, deadline=deadline)
+    finally:
+        release.set()
+
+
+def test_a_call_that_was_left_still_holds_its_place(runtime):
+    release, inside, most = threading.Event(), [], []
+
+    def one_at_a_time(feeds):
+        inside.append(1)
+        most.append(len(inside))
+        if feeds["x"][0, 0] < 0:
+            release.wait(60)
+        inside.pop()
+        return {"y": feeds["x"].sum(axis=1)}
+
+    session = runtime.wrap(one_at_a_time, signature=SIGNATURE, concurrency=1)
+    for x in (-X - 1, X):  # the second waits for the place of the first
+        with pytest.raises(BridgeTimeoutError):
+            session.run({"x": x}, deadline=Deadline(0.2))
+    release.set()
+    assert session.run({"x": X})["y"].tolist() == [1.0, 5.0, 9.0]
+    assert max(most) == 1
+
+
+def test_too_many_calls_that_never_end_are_refused(runtime):
+    release = threading.Event()
+    session = runtime.wrap(_hanging(release), signature=SIGNATURE)
+    try:
+        for _ in range(16):
+            with pytest.raises(BridgeTimeoutError):
+                session.run({"x": -X - 1}, deadline=Deadline(0.01))
+        with pytest.raises(OverloadedError, match="never ended"):
+            session.run({"x": X}, deadline=Deadline(60))
+    finally:
+        release.set()
 
 
 def test_use_after_close_is_refused_and_close_twice_is_harmless(runtime):

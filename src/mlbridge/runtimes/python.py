@@ -36,6 +36,7 @@ from ..signature import Signature
 from ..workers import WorkerCommand, WorkerSession, fit_outputs, open_session
 from ..workers.answers import rows_of
 from . import python_worker
+from .python_calls import Calls
 
 __all__ = ["PythonRuntime", "PythonSession"]
 
@@ -192,12 +193,13 @@ class PythonSession:
         self.signature, self.model = signature, model
         self.max_concurrency = UNBOUNDED if concurrency is None else concurrency
         self._native: Native | None = native
+        self._calls = Calls(self.max_concurrency)
         self._owner = os.getpid()
 
     def run(
         self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
     ) -> dict[str, Array]:
-        """Ask the model; a deadline is looked at before and after, for nothing can interrupt a thread.
+        """Ask the model; at a deadline its caller leaves, for nothing can interrupt a thread.
 
         Raises
         ------
@@ -207,14 +209,12 @@ class PythonSession:
         native = self._native
         if native is None or os.getpid() != self._owner:
             raise ClosedError("the model is closed" if native is None else "this model belongs to the process this one was forked from")
-        if deadline is not None:
-            deadline.check()
         guarded = {}
         for name, array in feeds.items():
             view = guarded[name] = array.view()
             view.flags.writeable = False  # a model that writes into its input would change the caller's data
         try:
-            got = native(guarded)
+            got = self._calls.ask(native, guarded, deadline)
         except MlbridgeError:
             raise
         except Exception as exc:
@@ -224,10 +224,7 @@ class PythonSession:
                 raise InferenceError(f"the model answered a {type(got).__name__}, not a dict of outputs", runtime="python")
             got = {self.signature.outputs[0].name: got}
         answer = fit_outputs(self.signature, got, wanted=outputs, rows=rows_of(self.signature, feeds), runtime="python")
-        answer = {name: np.array(array, order="C") for name, array in answer.items()}  # the model may keep its own
-        if deadline is not None:
-            deadline.check()
-        return answer
+        return {name: np.array(array, order="C") for name, array in answer.items()}  # the model may keep its own
 
     def close(self) -> None:
         """Let the model go; harmless when repeated."""
