@@ -1,6 +1,6 @@
 """The kit over `python` and `python+worker`: golden values from scikit-learn itself."""
 
-from typing import ClassVar
+import time
 
 import joblib
 import numpy as np
@@ -36,7 +36,6 @@ def fitted():
 class TestPython(ModelKit):
     runtime_module = "mlbridge.runtimes.python"
     library = "sklearn"
-    quirks: ClassVar = {22: "a Python function in this process cannot be interrupted; python+worker: can"}
 
     @pytest.fixture(autouse=True)
     def _fit(self, fitted):
@@ -56,6 +55,9 @@ class TestPython(ModelKit):
             raise ZeroDivisionError("inside")
 
         return mb.wrap(broken, signature=_signature()), {"x": np.ones((1, 1))}
+
+    def slow_model(self):
+        return mb.wrap(lambda feeds: {"y": time.sleep(2) or feeds["x"]}, signature=_signature()), {"x": np.ones((1, 1))}
 
     def text_model(self):
         signature = mb.Signature(
