@@ -13,13 +13,13 @@ from typing import Any
 
 from .. import plugins
 from ..artifact import Artifact, Trust, TrustDemand, open_artifact
-from ..conversion.routes import Options, Source, Wishes, overlay, realise
+from ..conversion.routes import Options, Source, Wishes, realise, signature_of
 from ..errors import ArtifactError, ConversionError, InputError
 from ..model import Model
 from ..pipeline.composed import Pipeline, PipelineRuntime, set_loader
 from ..signature import Signature
 from .files import Request, load_framework, load_onnx
-from .live import name_of, native_of, wrap_bare
+from .live import arrays_of, name_of, native_of, wrap_bare
 from .packages import load_package
 from .uris import load_uri, parse_uri
 
@@ -73,11 +73,12 @@ def wrap(
     wishes = Wishes(via, verify, device, provider, Options(options))
     if isinstance(model, (str, os.PathLike, bytes)):
         raise InputError("wrap takes a live model, not a path", hint="use mlbridge.load for files and URIs")
+    sample = arrays_of(sample)
     framework = plugins.framework_for(model)
     if framework is None:
         return wrap_bare(model, sample, signature, wishes)
     try:
-        inferred = overlay(framework.infer(model, sample, **wishes.options.of(framework)), signature)
+        inferred = signature_of(framework, model, sample, signature, wishes.options.of(framework))
     except ConversionError as exc:  # a stage the framework does not know; its own runtime may
         if wishes.via == "onnx" or getattr(plugins.runtime_for(model), "name", "python") == "python":
             raise
@@ -177,6 +178,7 @@ def load(
     >>> model.predict({"age": 41, "plan": "basic"})  # doctest: +SKIP
     {'label': 'stays', 'probabilities': array([0.91, 0.09])}
     """
+    sample = arrays_of(sample)
     keywords: dict[str, Any] = dict(trust=trust, via=via, device=device, provider=provider, verify=verify, signature=signature)
     keywords |= {"trusted_types": tuple(trusted_types), "options": options}
     uri = parse_uri(source)

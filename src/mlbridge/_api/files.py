@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .. import plugins
 from ..artifact import Artifact, Trust, TrustDemand
 from ..conversion.kept import cache_key, versions_of
-from ..conversion.routes import LIBRARIES, Native, Options, Source, Wishes, overlay, promise_checked, realise, with_samples
+from ..conversion.routes import LIBRARIES, Native, Options, Source, Wishes, promise_checked, realise, signature_of, with_samples
 from ..errors import ArtifactError, ConversionError, InputError, MlbridgeError, SignatureError, UnsupportedError, UntrustedArtifactError
 from ..interfaces import Framework, Runtime
 from ..model import Model, Route
@@ -90,7 +90,7 @@ def load_framework(request: Request) -> Model:
         return run_unread(request, native, refusal)
     keywords = wishes.options.of(framework)
     try:
-        inferred = overlay(framework.infer(model, request.sample, **keywords), request.signature)
+        inferred = signature_of(framework, model, request.sample, request.signature, keywords)
     except ConversionError as exc:
         if native is None or not runners:
             raise

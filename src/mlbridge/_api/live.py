@@ -14,7 +14,19 @@ from ..interfaces import Framework
 from ..model import Model, Route
 from ..signature import Signature
 
-__all__ = ["name_of", "native_of", "wrap_bare"]
+__all__ = ["arrays_of", "name_of", "native_of", "wrap_bare"]
+
+
+def arrays_of(sample: Any) -> Any:
+    """Return a sample with the tensors in it as arrays; all else as it is. Only samples: calls say what they cost."""
+    if isinstance(sample, dict):
+        return {k: arrays_of(v) for k, v in sample.items()}
+    if type(sample) is tuple:
+        return tuple(map(arrays_of, sample))
+    root = type(sample).__module__.split(".")[0]
+    if root == "torch" and hasattr(sample, "detach"):
+        return sample.detach().cpu().numpy()
+    return sample.numpy() if root == "tensorflow" and hasattr(sample, "numpy") else sample
 
 
 def wrap_bare(model: object, sample: object | None, signature: Signature | None, wishes: Wishes) -> Model:

@@ -6,6 +6,7 @@ writes the signature into the metadata.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,19 +46,22 @@ def adopt(model: onnx.ModelProto, signature: Signature, path: Path) -> Path:
     for side, have, want in (("inputs", inputs, signature.inputs), ("outputs", list(graph.output), signature.outputs)):
         if len(have) != len(want):
             raise ConversionError(f"the exported graph has {len(have)} {side}, the signature {len(want)}: {[v.name for v in have]}")
+    own = {s.name for s in signature.inputs}
+    if both := sorted(own & {s.name for s in signature.outputs}):
+        raise ConversionError(
+            f"output {both[0]!r} has the name of an input, which no graph can say", hint="rename one of them in the model"
+        )
     taken = _names(graph)
+    _rename(graph, {s.name: _fresh(f"{s.name}_inner", taken) for s in (*signature.inputs, *signature.outputs) if s.name in taken})
     before, after = [], []
     for value, spec in zip(inputs, signature.inputs):
-        inner = _fresh(f"{spec.name}_in", taken)
-        _rename_uses(graph, value.name, inner)
         kind = value.type.tensor_type.elem_type
         op = ("Identity", {}) if kind == DTYPES[spec.dtype].onnx else ("Cast", {"to": kind})
-        before.append(helper.make_node(op[0], [spec.name], [inner], name=_fresh("adopted", taken), **op[1]))
+        before.append(helper.make_node(op[0], [spec.name], [value.name], name=_fresh("adopted", taken), **op[1]))
     for value, spec in zip(graph.output, signature.outputs):
-        inner = _fresh(f"{spec.name}_out", taken)
-        _rename_all(graph, value.name, inner)
-        after.append(helper.make_node("Cast", [inner], [spec.name], name=_fresh("adopted", taken), to=DTYPES[spec.dtype].onnx))
-    nodes = [*before, *graph.node, *after]
+        after.append(helper.make_node("Cast", [value.name], [spec.name], name=_fresh("adopted", taken), to=DTYPES[spec.dtype].onnx))
+    own_copies = [n for n in graph.node if n.op_type == "Identity" and n.input[:] == n.output[:]]  # so torch answers an input
+    nodes = [*before, *(n for n in graph.node if n not in own_copies), *after]
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.input.extend(_info(s) for s in signature.inputs)
@@ -74,10 +78,14 @@ def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
 
 
 def _names(graph: onnx.GraphProto) -> set[str]:
-    names = {i.name for i in graph.input} | {o.name for o in graph.output} | {i.name for i in graph.initializer}
+    names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
     for node in graph.node:
-        names.update(node.input, node.output, [node.name])
+        names.update(node.input, node.output, [node.name], *map(_names, _inner(node)))
     return names
+
+
+def _inner(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
 
 
 def _fresh(stem: str, taken: set[str]) -> str:
@@ -89,25 +97,12 @@ def _fresh(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give values other names wherever they are made or read, in subgraphs too."""
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        value.name = names.get(value.name, value.name)
     for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = new
-        for attribute in node.attribute:
-            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                _rename_uses(inner, old, new)
-    for value in graph.output:  # an input that is an output too
-        if value.name == old:
-            value.name = new
-
-
-def _rename_all(graph: onnx.GraphProto, old: str, new: str) -> None:
-    _rename_uses(graph, old, new)
-    for node in graph.node:
-        for i, name in enumerate(node.output):
-            if name == old:
-                node.output[i] = new
-    for initializer in graph.initializer:
-        if initializer.name == old:
-            initializer.name = new
+        node.input[:] = [names.get(n, n) for n in node.input]
+        node.output[:] = [names.get(n, n) for n in node.output]
+        for inner in _inner(node):
+            _rename(inner, names)

@@ -43,6 +43,7 @@ __all__ = [
     "overlay",
     "promise_checked",
     "realise",
+    "signature_of",
     "verify_golden",
     "with_samples",
 ]
@@ -172,6 +173,23 @@ def overlay(inferred: Signature, given: Signature | None) -> Signature:
     return Signature(*sides)
 
 
+def signature_of(
+    framework: Framework, model: object, sample: object | None, given: Signature | None, keywords: Mapping[str, Any]
+) -> Signature:
+    """Infer a model's signature under the caller's; outputs follow the axes that the caller made dynamic, where the framework can tell."""
+    signature = overlay(framework.infer(model, sample, **keywords), given)
+    if given is None or sample is None or not hasattr(framework, "stretched"):
+        return signature
+    return framework.stretched(model, sample, signature)
+
+
+def _by_name(sample: object, signature: Signature) -> object:
+    """Name the arrays of a tuple in the order of the inputs."""
+    if isinstance(sample, tuple) and len(sample) == len(signature.inputs) and all(hasattr(v, "shape") for v in sample):
+        return {s.name: v for s, v in zip(signature.inputs, sample)}
+    return sample
+
+
 def realise(source: Source, sample: object | None, wishes: Wishes) -> Model:
     """Choose a route: convert and verify, else run natively.
 
@@ -183,7 +201,7 @@ def realise(source: Source, sample: object | None, wishes: Wishes) -> Model:
         If it does not convert and may not, or cannot, run natively here.
     """
     golden_feeds = dict(source.golden[0]) if source.golden else None
-    feeds = Coercion(source.signature).feeds(sample)[0] if sample is not None else golden_feeds
+    feeds = Coercion(source.signature).feeds(_by_name(sample, source.signature))[0] if sample is not None else golden_feeds
     running, refusal = _start_native(source, wishes)
     if running is not None and feeds is not None:
         source = replace(source, signature=_kept_promise(running, source.signature, feeds))
@@ -226,9 +244,9 @@ def _start_native(source: Source, wishes: Wishes) -> tuple[tuple[Runtime, Sessio
 
 
 def _kept_promise(running: tuple[Runtime, Session], signature: Signature, feeds: dict[str, Array]) -> Signature:
-    """Return the signature without `rows` where the source breaks that promise."""
+    """Return the signature without `rows` where the source breaks that promise, or has outputs without rows."""
     try:
-        holds = rows_hold(running[1].run, feeds, signature)
+        holds = rows_hold(running[1].run, feeds, signature) and (signature.batched or not any(s.batched for s in signature.inputs))
     except MlbridgeError as exc:
         raise InputError(f"the model fails on its own sample: {exc.message}", hint="pass rows like those it was trained on") from exc
     if not holds:

@@ -275,7 +275,7 @@ def verify(
         `verified` says whether all is within the tolerance.
     """
     limit = default_tolerance(signature) if tolerance is None else tolerance
-    rows = batch_rows(feeds, signature)
+    rows = batch_rows(feeds, signature) if signature.batched else None
     dropped: list[tuple[int, str]] = []
     want = _answers(source, feeds, rows, dropped)
     if dropped:
@@ -319,10 +319,10 @@ def _run_converted(converted: Function, feeds: Mapping[str, Array], rows: int | 
 def _small_batches(
     converted: Function, feeds: Mapping[str, Array], whole: Mapping[str, Array], signature: Signature, rows: int | None, limit: float
 ) -> list[str]:
-    if rows is None or not signature.batched:
+    if not rows:
         return []
     problems = []
-    for n in (n for n in _SMALL_BATCHES if n < rows):
+    for n in _SMALL_BATCHES:
         index = np.linspace(0, rows - 1, n).astype(int)
         part = converted(_take(feeds, index))
         bad = [o.name for o in compare(part, {k: v[index] for k, v in whole.items()}, signature, tolerance=limit) if not o.ok]
@@ -339,16 +339,17 @@ def rows_hold(function: Function, feeds: Mapping[str, Array], signature: Signatu
     function : callable
         From feeds to outputs.
     feeds : dict of str to ndarray
-        A few rows; with fewer than two nothing can be shown and True is returned.
+        A few rows; fewer than seven are repeated, for a model may act by the size of its batch.
     signature : Signature
         Which inputs and outputs claim `rows`.
     tolerance : float, optional
         For batch-size dependent rounding of the engine.
     """
     rows = batch_rows(feeds, signature)
-    if not signature.batched or rows is None or rows < 2:
+    if not signature.batched or not rows:
         return True
-    feeds, rows = _take(feeds, np.arange(min(rows, 32))), min(rows, 32)
+    few = max(min(rows, 32), _SMALL_BATCHES[-1])
+    feeds, rows = _take(feeds, np.arange(few) % rows), few
     limit = default_tolerance(signature) if tolerance is None else tolerance
     whole = dict(function(feeds))
     if any(np.shape(v)[:1] != (rows,) for v in whole.values()):
