@@ -7,7 +7,6 @@ is no error; then nothing is kept.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -39,6 +38,8 @@ def cache_folder() -> Path:
 @functools.cache
 def machine() -> Mapping[str, Any]:
     """Return what an optimised model and a measured plan depend on: onnxruntime, its providers, processor, cores."""
+    import hashlib
+
     import onnxruntime
 
     from .devices import cores, cpu_flags
@@ -55,6 +56,8 @@ def machine() -> Mapping[str, Any]:
 
 def key_of(*parts: Any) -> str:
     """Return the name of an entry: the hash of its parts and of this machine."""
+    import hashlib
+
     text = json.dumps([*parts, machine()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

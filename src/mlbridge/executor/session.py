@@ -257,7 +257,8 @@ def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> A
     def run(feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None) -> dict[str, Array]:
         if outputs is None and deadline is None:
             x = feeds[name]
-            pool = pools.get(x.shape)
+            shape = x.shape
+            pool = pools.get(shape)
             if pool:
                 try:
                     binding = pool.pop()
@@ -268,7 +269,7 @@ def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> A
                 try:
                     call(io, None)
                 except failures:
-                    binder.drop(x.shape)  # the inner run decides: a failing model, or sizes that depend on values
+                    binder.drop(shape)  # the inner run decides: a failing model, or sizes that depend on values
                     return slow(feeds, None, None)
                 if two:
                     a, b = results
@@ -277,12 +278,13 @@ def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> A
                     answer = {n: r.copy() for n, r in zip(names, results)}
                 pool.append(binding)
                 return answer
-            call = direct.get(x.shape)
-            if call is not None:
+            call = direct.get(shape)
+            if call is not None and len(feeds) == 1:
                 try:
-                    return dict(zip(names, call(names, {name: x}, None)))
+                    results = call(names, feeds, None)
                 except failures:
                     return slow(feeds, None, None)
+                return {first: results[0], second: results[1]} if two else dict(zip(names, results))
         return slow(feeds, outputs, deadline)
 
     return run

@@ -45,7 +45,9 @@ class Calls:
         deadline.check()
         if self._left >= _MOST_LEFT:
             raise OverloadedError(f"{self._left} earlier calls of this model never ended", hint=_HINT, runtime="python")
-        ended, answer, left = threading.Event(), [], []
+        ended = threading.Event()
+        answer: list[tuple[Any, BaseException | None]] = []
+        left: list[bool] = []
 
         def work() -> None:
             try:

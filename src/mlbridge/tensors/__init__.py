@@ -8,7 +8,6 @@ assembles blocks from columns, unifies symbols, and lists every problem of one i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -280,6 +279,8 @@ def _needs_columns(array: np.ndarray, spec: TensorSpec, codes: bool) -> bool:
 
 
 def _nearest(name: Any, known: Iterable[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -71,8 +71,8 @@ def _fits(spec: TensorSpec) -> Callable[[Any], bool] | None:
                 known.add(shape)
         if checks_nan:
             # NaN only where x has one: infinities square to infinity
-            square = vdot(x, x) if x.size < _BLAS_THREADS else smallest(x, axis=None)
-            return bool(square == square)
+            square = vdot(x, x) if x.size < _BLAS_THREADS else smallest(x, None)
+            return square == square  # type: ignore[no-any-return]
         return in_range is None or in_range(x)
 
     return fits
