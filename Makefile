@@ -43,8 +43,8 @@ test-peers: setup ## tests that need virtual environments of their own
 bench: .venv/.python-ready ## all benchmarks: ratios against references in one run
 	@$(PY) benchmarks/run.py
 
-bench-check: .venv/.python-ready ## a few minutes: fails when a ratio breaks its bar
-	@$(PY) benchmarks/run.py --check
+bench-check: .venv/.python-ready ## a few minutes: fails when a ratio breaks its bar (SUITES="executor/record …" for some)
+	@$(PY) benchmarks/run.py --check $(SUITES)
 
 jvm: .venv/.system-ready ## build the jar that the wheel ships
 	@bash jvm-bindings/build.sh

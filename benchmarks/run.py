@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         began = time.perf_counter()
         try:
             section = _load(path).bench(given.check)
+            if given.check and any(b.broken for b in section.bars):  # once more: a neighbour's load passes, a slow path stays
+                section = _load(path).bench(given.check)
         except Exception as exc:  # noqa: BLE001 - one suite that fails must not lose what the others measured
             traceback.print_exc()
             section = harness.Section(path.stem.removeprefix("bench_"), _name(path), skipped=f"it failed: {type(exc).__name__}: {exc}")
