@@ -19,7 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["METHOD", "Process", "echo", "h2load", "process", "take_turns"]
+from benchmarks.harness import Row, Section, ratio_row
+
+__all__ = ["METHOD", "Process", "compare", "echo", "h2load", "process", "take_turns"]
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _BLOCK_S = 0.5  # of one measurement; short, so that what disturbs the machine disturbs both sides
@@ -122,3 +124,13 @@ def take_turns(
             times[name].append(1 / h2load(server.address, message, streams=streams, requests=n))
             cpu[name].append((server.cpu_s() - before) / n)
     return {n: np.array(t) for n, t in times.items()}, {n: float(np.median(c)) for n, c in cpu.items()}
+
+
+def compare(section: Section, case: str, servers: Mapping[str, Process], message: bytes, streams: int, rounds: int) -> Row:
+    """Load two servers by turns and add the row: time a request of the second one over that of the first."""
+    times, cpu = take_turns(servers, message, streams=streams, rounds=rounds)
+    reference, ours = servers
+    row = ratio_row(case, ours, times[ours], times[reference])
+    section.rows.append(row)
+    section.note += f" {case}: {1e6 * cpu[ours]:.0f} us of processor a request against {1e6 * cpu[reference]:.0f}."
+    return row
