@@ -36,7 +36,8 @@ def specs(draw, name, columned, kinds):
     width = draw(st.sampled_from([None, *WIDTHS]))
     columns = ()
     if columned and isinstance(width, int):
-        columns = tuple(Column(c) for c in draw(st.permutations("uvw"))[:width])
+        units = st.sampled_from([None, None, "date", "timestamp"]) if kind == "float64" else st.none()
+        columns = tuple(Column(c, unit=draw(units)) for c in draw(st.permutations("uvw"))[:width])
     missing = draw(st.sampled_from(["refuse", "allow"])) if kind.startswith("float") else "refuse"
     rounding = draw(st.sampled_from(["refuse", "nearest"])) if kind == "float32" else "refuse"
     return TensorSpec(name, kind, ("rows",) if width is None else ("rows", width), columns, missing, rounding)
@@ -53,6 +54,12 @@ def graphs(draw):
         for j in range(draw(st.integers(1, 2))):
             source = draw(st.sampled_from([*earlier, None])) if earlier else None
             spec = draw(specs(f"i{j}", j == 0, kinds))
+            if j == 0 and len(spec.columns) > 1 and earlier and draw(st.booleans()):
+                for c in spec.columns:  # one by one, each from whoever has such a column, else from the caller
+                    have = [f"{e}[{c.name}]" for e in earlier if c.name in _column_names(stages, e)]
+                    wiring[f"s{i}.i{j}[{c.name}]"] = draw(st.sampled_from([*have, f"s{i}_{c.name}"]))
+                inputs.append(spec)
+                continue
             if source is None:  # columns of pipeline inputs share one table: names of their own
                 spec = _renamed(spec, f"s{i}_{j}_")
             elif j:
@@ -64,8 +71,13 @@ def graphs(draw):
     return stages, wiring
 
 
+def _column_names(stages, end):
+    stage, name = end.split(".")
+    return [c.name for c in stages[stage].output(name).columns]
+
+
 def _renamed(spec, prefix):
-    columns = tuple(Column(prefix + c.name, categories=c.categories, unknown=c.unknown) for c in spec.columns)
+    columns = tuple(Column(prefix + c.name, categories=c.categories, unknown=c.unknown, unit=c.unit) for c in spec.columns)
     return TensorSpec(spec.name, spec.dtype, spec.shape, columns, spec.missing, spec.rounding)
 
 
@@ -96,6 +108,11 @@ def _handed_over(values, producer, consumer):
     """What a person who reads both specs would pass: named columns by name, one value a row with or without its axis."""
     if producer.categorical != consumer.categorical:
         raise InputError("stages hand on codes: a level is neither text nor a number, and the other way round")
+    units = {c.name: c.unit for c in producer.columns if c.unit}
+    if len(producer.columns) == len(consumer.columns) == 1:
+        units = {c.name: p.unit for p, c in zip(producer.columns, consumer.columns) if p.unit}
+    if any(c.unit and c.unit != units.get(c.name, c.unit) for c in consumer.columns):
+        raise InputError("days are no seconds")
     have, want = [c.name for c in producer.columns], [c.name for c in consumer.columns]
     if have and want and not (len(have) == len(want) == 1):
         if not set(want) <= set(have):
@@ -124,6 +141,13 @@ def slow_run(stages, wiring, sizes, allowed=frozenset()):
         local = {d: sizes[stage, d] for s in (*signature.inputs, *signature.outputs) for d in s.shape[1:] if isinstance(d, str)}
         seen_missing = False
         for spec in signature.inputs:
+            if f"{stage}.{spec.name}" not in wiring:
+                values = np.concatenate(
+                    [_one_column(c, wiring[f"{stage}.{spec.name}[{c.name}]"], spec, answers, allowed) for c in spec.columns], 1
+                )
+                given[stage, spec.name] = values
+                seen_missing |= _missing(values)
+                continue
             source = wiring[f"{stage}.{spec.name}"]
             if source in answers:
                 values = _handed_over(*answers[source], spec)
@@ -140,6 +164,21 @@ def slow_run(stages, wiring, sizes, allowed=frozenset()):
             some = spec.missing == "allow" and (seen_missing or not hands_on)
             answers[f"{stage}.{spec.name}"] = _hardest(spec, local, missing=some), spec
     return given, answers
+
+
+def _one_column(column, source, spec, answers, allowed):
+    """One column of an input as its consumer's door lets it in."""
+    want = TensorSpec("c", spec.dtype, ("rows", 1), (column,), spec.missing, spec.rounding)
+    end = source.split("[")[0]
+    if end in answers:
+        values, have = answers[end]
+        at = [c.name for c in have.columns].index(source.split("[")[1][:-1])
+        one = TensorSpec("c", have.dtype, ("rows", 1), (have.columns[at],), have.missing, have.rounding)
+        values = _handed_over(values.reshape(ROWS, -1)[:, at : at + 1], one, want)
+    else:
+        values = _hardest(want, {}, missing=source in allowed)
+    x = {column.name: values[:, 0]} if want.categorical else {"c": values}
+    return Coercion(Signature((want,), (TensorSpec("y", "float64", ("rows",)),))).feeds(x)[0]["c"]
 
 
 def _every_size(stages):
@@ -192,9 +231,9 @@ def test_what_is_accepted_runs_with_missing_values_where_its_inputs_allow_them_a
     given_, answers = slow_run(stages, wiring, _runs(stages, wiring), allowed)
     for stage, feeds in plan.feeds.items():
         for feed in feeds:
-            (edge,) = feed.edges
-            if edge.producer.stage is None:
+            if feed.places or feed.edges[0].producer.stage is None:  # columns wired one by one; what the caller gives
                 continue
+            (edge,) = feed.edges
             values, spec = answers[f"{edge.producer.stage}.{edge.producer.tensor}"]
             with np.errstate(over="ignore", under="ignore"):
                 made = edge(_coded(values, spec))
