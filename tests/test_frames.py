@@ -204,10 +204,10 @@ def test_a_frame_crosses_a_socket(pair, deadline, size):
     x = np.arange(float(size))
     deadline = Deadline(deadline) if deadline else None
     sender = threading.Thread(
-        target=frames.write_frame, args=(pair[0], FrameType.RUN, {"x": x}), kwargs={"request_id": 5, "deadline": deadline}
+        target=links.write_frame, args=(pair[0], FrameType.RUN, {"x": x}), kwargs={"request_id": 5, "deadline": deadline}
     )
     sender.start()
-    frame = frames.read_frame(pair[1], deadline=deadline)
+    frame = links.read_frame(pair[1], deadline=deadline)
     sender.join()
     assert frame.request_id == 5
     np.testing.assert_array_equal(frame.tensors["x"], x)
@@ -216,14 +216,14 @@ def test_a_frame_crosses_a_socket(pair, deadline, size):
 
 def test_a_deadline_ends_a_read_and_the_link_still_works(pair):
     with pytest.raises(BridgeTimeoutError):
-        frames.read_frame(pair[1], deadline=Deadline(0.01))
-    frames.write_frame(pair[0], FrameType.PING)
-    assert frames.read_frame(pair[1], deadline=Deadline(30)).type is FrameType.PING
+        links.read_frame(pair[1], deadline=Deadline(0.01))
+    links.write_frame(pair[0], FrameType.PING)
+    assert links.read_frame(pair[1], deadline=Deadline(30)).type is FrameType.PING
 
 
 def test_a_deadline_ends_a_write_nobody_reads(pair):
     with pytest.raises(BridgeTimeoutError):
-        frames.write_frame(pair[0], FrameType.RUN, {"x": np.zeros(10**6)}, deadline=Deadline(0.01))
+        links.write_frame(pair[0], FrameType.RUN, {"x": np.zeros(10**6)}, deadline=Deadline(0.01))
 
 
 def test_a_cancel_wakes_a_read(pair):
@@ -232,7 +232,7 @@ def test_a_cancel_wakes_a_read(pair):
     deadline.on_cancel(lambda: wake.send(b"x"))
     threading.Timer(0.01, deadline.cancel).start()
     with woken, wake, pytest.raises(CancelledError):
-        frames.read_frame(pair[1], deadline=deadline, wake=woken.fileno())
+        links.read_frame(pair[1], deadline=deadline, wake=woken.fileno())
 
 
 @pytest.mark.parametrize("cut", [0, 3, 16, 20], ids=["at once", "in the header", "after the header", "in the payload"])
@@ -240,7 +240,7 @@ def test_a_link_that_ends_is_a_bridge_error(pair, cut):
     pair[0].sendall(frames.encode_frame(FrameType.RUN, {"x": 1.0})[:cut])
     pair[0].close()
     with pytest.raises(BridgeError):
-        frames.read_frame(pair[1])
+        links.read_frame(pair[1])
 
 
 @pytest.mark.parametrize("name", [b for b in BAD if "cut" not in b.id and "length_too" not in b.id])
@@ -248,30 +248,30 @@ def test_a_malformed_frame_from_a_socket_is_a_bridge_error(pair, name):
     pair[0].sendall((VECTORS / name).read_bytes())
     pair[0].shutdown(socket.SHUT_WR)
     with pytest.raises(BridgeError):
-        frames.read_frame(pair[1])
+        links.read_frame(pair[1])
 
 
 def test_sending_to_a_closed_link_is_a_bridge_error(pair):
     pair[1].close()
     with pytest.raises(BridgeError):
-        frames.write_frame(pair[0], FrameType.PING)
+        links.write_frame(pair[0], FrameType.PING)
 
 
 def test_the_way_without_poll_ends_and_waits_alike(pair, monkeypatch):
     monkeypatch.setattr(links, "_wait", links._wait_in_turns)
     with pytest.raises(BridgeTimeoutError):
-        frames.read_frame(pair[1], deadline=Deadline(0.01))
+        links.read_frame(pair[1], deadline=Deadline(0.01))
     x = np.arange(300_000.0)
-    sender = threading.Thread(target=frames.write_frame, args=(pair[0], FrameType.RUN, {"x": x}), kwargs={"deadline": Deadline(60)})
+    sender = threading.Thread(target=links.write_frame, args=(pair[0], FrameType.RUN, {"x": x}), kwargs={"deadline": Deadline(60)})
     sender.start()
-    np.testing.assert_array_equal(frames.read_frame(pair[1], deadline=Deadline(60)).tensors["x"], x)
+    np.testing.assert_array_equal(links.read_frame(pair[1], deadline=Deadline(60)).tensors["x"], x)
     sender.join()
 
 
 def test_a_second_frame_that_was_not_asked_for_is_a_bridge_error(pair):
     pair[0].sendall(2 * frames.encode_frame(FrameType.PONG))
     with pytest.raises(BridgeError, match="follow"):
-        frames.read_frame(pair[1])
+        links.read_frame(pair[1])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int32", ">f8", "O"])
@@ -286,9 +286,9 @@ def test_matrices_sent_by_columns_are_the_same_matrices(dtype):
 
 
 def test_a_small_answer_after_a_large_one_does_not_hold_the_large_ones_room(pair):
-    frames.write_frame(pair[0], FrameType.RESULT, {"x": np.zeros(4096)})
-    large = frames.read_frame(pair[1])
-    frames.write_frame(pair[0], FrameType.RESULT, {"x": np.zeros(3)})
-    small = frames.read_frame(pair[1], like=large.layout)
+    links.write_frame(pair[0], FrameType.RESULT, {"x": np.zeros(4096)})
+    large = links.read_frame(pair[1])
+    links.write_frame(pair[0], FrameType.RESULT, {"x": np.zeros(3)})
+    small = links.read_frame(pair[1], like=large.layout)
     assert small.tensors["x"].tolist() == [0.0] * 3
     assert small.tensors["x"].base.obj.nbytes <= 4096

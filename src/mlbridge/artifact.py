@@ -6,18 +6,11 @@ copy made while they were hashed: what was hashed is what is loaded. Called by `
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import hashlib
 import json
-import lzma
 import os
 import re
-import shutil
 import stat
-import tempfile
 import weakref
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -213,6 +206,10 @@ def open_artifact(source: str | os.PathLike | bytes, *, max_bytes: int | None = 
     ArtifactError
         If it cannot be read, is too large, or holds links or special files.
     """
+    import hashlib
+    import shutil
+    import tempfile
+
     private = Path(tempfile.mkdtemp(prefix="mlbridge-"))
     try:
         if isinstance(source, (bytes, bytearray, memoryview)):
@@ -254,6 +251,8 @@ def _copy(origin: Path, target: Path, label: str, max_bytes: int | None) -> str:
 
 
 def _copy_file(origin: Path, target: Path, label: str, max_bytes: int | None) -> tuple[str, int]:
+    import hashlib
+
     digest, size = hashlib.sha256(), 0
     with open(origin, "rb") as src:
         if not stat.S_ISREG(os.fstat(src.fileno()).st_mode):
@@ -268,6 +267,8 @@ def _copy_file(origin: Path, target: Path, label: str, max_bytes: int | None) ->
 
 
 def _copy_folder(origin: Path, target: Path, label: str, max_bytes: int | None) -> str:
+    import hashlib
+
     entries: list[tuple[str, str]] = []
     total = 0
     for folder, names, files in os.walk(origin):
@@ -341,6 +342,8 @@ def _sniff_folder(path: Path) -> str:
 
 
 def _sniff_zip(path: Path) -> str:
+    import zipfile
+
     try:
         with zipfile.ZipFile(path) as z:
             names = set(z.namelist()[: 10 * _HEAD])
@@ -362,6 +365,10 @@ def _sniff_zip(path: Path) -> str:
 
 
 def _sniff_compressed(path: Path) -> str:
+    import bz2
+    import gzip
+    import lzma
+
     with open(path, "rb") as f:
         magic = f.read(6)
         f.seek(0)

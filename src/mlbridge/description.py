@@ -5,7 +5,6 @@ Values only. Made by `model.py`; routes are chosen in `conversion/` and `_api`.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +71,8 @@ class Description:
         return "\n".join(lines + [f"  {k:<7} {v}".replace("\n", "\n    ") for k, v in self._facts()])
 
     def _repr_html_(self) -> str:
+        import html
+
         esc = html.escape
         rows = ""
         for side, specs in (("input", self.signature.inputs), ("output", self.signature.outputs)):
@@ -88,6 +89,8 @@ class Description:
 
 def _shown(value: Any) -> str:
     """Return a fact as HTML: its own picture where it has one."""
+    import html
+
     return value._repr_html_() if hasattr(value, "_repr_html_") else html.escape(str(value))
 
 

@@ -7,7 +7,6 @@ Here: predict and run with their checks, concurrency, deadlines, saving, describ
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import warnings
 import weakref
@@ -410,6 +409,8 @@ class Model:
         return out
 
     def _write_one(self, runtime: Runtime | None, session: Session, tree: Path, place: str, refused: list[str]) -> list[Implementation]:
+        import shutil
+
         if runtime is None:
             refused.append("the session was made by hand")
             return []

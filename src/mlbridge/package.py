@@ -7,25 +7,24 @@ executed by reading it. Called by `model.py` (save) and `_api.py` (load).
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import re
-import shutil
 import stat
-import tempfile
 import weakref
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .artifact import Artifact, Implementation
 from .errors import ArtifactError, InputError
 from .frames import FrameType, decode_frame, encode_frame
 from .interfaces import Array
 from .signature import Signature
+
+if TYPE_CHECKING:
+    import zipfile
 
 __all__ = ["FORMAT_VERSION", "MANIFEST", "Package", "read_package", "write_package"]
 
@@ -108,6 +107,9 @@ def read_package(artifact: Artifact) -> Package:
     ArtifactError
         If a hash, a size, a name or the manifest is wrong, or its format is newer.
     """
+    import shutil
+    import tempfile
+
     folder = artifact.path
     cleanup = None
     if not folder.is_dir():
@@ -128,6 +130,8 @@ def read_package(artifact: Artifact) -> Package:
 
 
 def _unpack(artifact: Artifact, folder: Path) -> tuple[bytes, list[str]]:
+    import zipfile
+
     label = artifact.label
     try:
         with zipfile.ZipFile(artifact.path) as z:
@@ -234,6 +238,8 @@ def _files(manifest: Mapping[str, Any], label: str) -> dict[str, dict]:
 
 
 def _checked(raw: bytes, names: list[str], folder: Path, label: str) -> Package:
+    import hashlib
+
     data = _manifest(raw, label)
     files = _files(data, label)
     stray, absent = sorted(set(names) - set(files) - {MANIFEST}), sorted(set(files) - set(names))
@@ -265,6 +271,8 @@ def _checked(raw: bytes, names: list[str], folder: Path, label: str) -> Package:
 
 
 def _check_file(path: Path, name: str, entry: Mapping[str, Any], label: str) -> None:
+    import hashlib
+
     digest = hashlib.sha256()
     size = path.stat().st_size
     if size != entry.get("size") or size > _MAX_FILE_BYTES:
@@ -346,6 +354,9 @@ def write_package(
     ArtifactError
         If it cannot be written; whatever was there is intact.
     """
+    import shutil
+    import tempfile
+
     if form not in ("file", "folder"):
         raise InputError(f"form is {form!r}, expected 'file' or 'folder'")
     target = Path(path)
@@ -390,6 +401,8 @@ def write_package(
 
 
 def _hashes(tree: Path) -> dict[str, dict[str, Any]]:
+    import hashlib
+
     out = {}
     for path in sorted(p for p in tree.rglob("*") if p.is_file()):
         name = path.relative_to(tree).as_posix()
@@ -402,6 +415,8 @@ def _hashes(tree: Path) -> dict[str, dict[str, Any]]:
 
 def _zipped(tree: Path, out: Path) -> Path:
     """Store the tree as one zip, the manifest first; stored, so that loaders can map it."""
+    import zipfile
+
     names = sorted((p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file()), key=lambda n: (n != MANIFEST, n))
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as z:
         for name in names:

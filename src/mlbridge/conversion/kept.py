@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -29,6 +28,8 @@ def versions_of(names: Iterable[str]) -> dict[str, str]:
 
 def cache_key(artifact: str, versions: Mapping[str, str], *extra: str) -> str:
     """Return the name under which a verification is kept."""
+    import hashlib
+
     return hashlib.sha256(json.dumps([artifact, dict(versions), dict(machine()), *extra], sort_keys=True, default=str).encode()).hexdigest()
 
 

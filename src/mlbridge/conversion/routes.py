@@ -7,8 +7,6 @@ are `_api.py`'s.
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -295,6 +293,9 @@ def with_samples(model: Model, sample: object | None) -> Model:
 def _convert(
     source: Source, feeds: dict[str, Array] | None, running: tuple[Runtime, Session] | None, wishes: Wishes
 ) -> tuple[Session, Report | None, Runtime]:
+    import shutil
+    import tempfile
+
     runtime = plugins.runtime("onnx")
     keywords = wishes.options.of(source.framework)
     folder = Path(tempfile.mkdtemp(prefix="mlbridge-"))

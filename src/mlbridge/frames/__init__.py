@@ -2,13 +2,13 @@
 
 Rooms: `codec` (one frame as bytes) · `links` (frames over sockets, with deadlines). The byte layout and the meaning of
 each frame are in `proto/FRAMES.md`; `proto/vectors/` holds frames that every language reads in its tests. Not here:
-processes (`workers`). Called by `workers`, `package` and the runtimes.
+processes (`workers`). Called by `workers`, `package` and the runtimes; who wants links imports the file: it loads the
+sockets, which packages do without.
 
 Files and buffers that are malformed raise ArtifactError; the same bytes from a socket raise BridgeError.
 """
 
 from .codec import FRAME_VERSION, MAX_PAYLOAD, Frame, FrameType, Layout, decode_frame, encode_frame, encode_parts
-from .links import LinkError, read_frame, write_frame, write_parts
 
 __all__ = [
     "FRAME_VERSION",
@@ -16,11 +16,7 @@ __all__ = [
     "Frame",
     "FrameType",
     "Layout",
-    "LinkError",
     "decode_frame",
     "encode_frame",
     "encode_parts",
-    "read_frame",
-    "write_frame",
-    "write_parts",
 ]

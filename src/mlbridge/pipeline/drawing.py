@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from typing import Any
 
@@ -102,6 +101,8 @@ def _places(columns: dict[int, list[str]], links: list[tuple[str, str]]) -> dict
 
 
 def _cut(text: str, n: int) -> str:
+    import html
+
     return html.escape(text if len(text) <= n else text[: n - 1] + "…")
 
 

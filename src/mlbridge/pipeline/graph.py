@@ -5,7 +5,6 @@ An endpoint is `stage.tensor`, `stage.tensor[column]`, or an undotted name: an i
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -42,6 +41,8 @@ def parse_endpoint(text: str) -> Endpoint:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` or nothing."""
+    import difflib
+
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

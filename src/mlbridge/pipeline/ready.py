@@ -5,7 +5,6 @@ Each is a small graph of our own writing, so that it fuses with its neighbours.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,8 @@ __all__ = ["cast", "mean", "select", "vote", "weighted"]
 
 
 def _model(graph: Graph, name: str) -> Model:
+    import tempfile
+
     onnx = runtime("onnx")
     with tempfile.TemporaryDirectory(prefix="mlbridge-") as folder:
         session = onnx.load(open_artifact(graph.save(Path(folder))), signature=graph.signature)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from .build import Feed, Plan
 from .drawing import Drawing
 from .graph import Endpoint
 from .steps import Step
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["PipelineSession"]
 
@@ -175,6 +177,8 @@ class PipelineSession:
 
     def _run_parallel(self, program: _Program, arrays: dict[tuple, Array], deadline: Deadline | None, record: list | None) -> None:
         """Run each stage as soon as its producers are done; `arrays` ends with what is answered alone."""
+        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_MAX_PARALLEL, thread_name_prefix="mlbridge-stage")

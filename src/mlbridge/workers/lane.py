@@ -12,7 +12,8 @@ from typing import Any
 
 from .. import errors
 from ..errors import BridgeError, InferenceError, MlbridgeError, StatusCode
-from ..frames import MAX_PAYLOAD, Frame, FrameType, Layout, LinkError, encode_parts, read_frame, write_parts
+from ..frames import MAX_PAYLOAD, Frame, FrameType, Layout, encode_parts
+from ..frames.links import LinkError, read_frame, write_parts
 from ..interfaces import Deadline
 
 __all__ = ["ForeignError", "Lane", "NotSentError", "foreign_error"]

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from ..errors import BridgeError, BridgeTimeoutError, CancelledError, ClosedError, MlbridgeError, WorkerDiedError
-from ..frames import Frame, FrameType, LinkError
+from ..frames import Frame, FrameType
+from ..frames.links import LinkError
 from ..interfaces import Deadline
 from .command import Backoff, WorkerCommand
 from .lane import Lane, NotSentError, foreign_error

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BridgeError, ClosedError, UnavailableError
-from ..frames import FRAME_VERSION, Frame, FrameType, read_frame
+from ..frames import FRAME_VERSION, Frame, FrameType
+from ..frames.links import read_frame
 from ..interfaces import Deadline
 from .command import WorkerCommand
 from .lane import Lane
