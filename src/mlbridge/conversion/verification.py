@@ -21,6 +21,7 @@ __all__ = ["OutputParity", "Report", "compare", "default_tolerance", "rows_hold"
 Function = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 _FLOOR = 1e-3  # share of a column's largest value below which errors count absolutely: near zero a ratio says nothing
+_SINGLE_FLOOR = 1e-2  # of single precision: 1e-4 of 1e-3 is less than the rounding of the sum that cancelled
 _SMALL_BATCHES = (1, 2, 7)  # sizes at which shape bugs show
 _CHUNK = 8192  # probe rows a call: bounded memory on wide models
 
@@ -138,12 +139,13 @@ def default_tolerance(signature: Signature) -> float:
 
 def relative_error(got: Array, want: Array) -> Array:
     """Return the relative error of each value; infinite where NaN or infinities do not coincide."""
+    floor = _SINGLE_FLOOR if getattr(want, "dtype", None) in (np.float32, np.float16) else _FLOOR
     a, b = np.asarray(got, np.float64), np.asarray(want, np.float64)
     finite = np.isfinite(b)
     size = np.where(finite, np.abs(b), 0.0)
     largest = size.max(axis=0, keepdims=True) if b.ndim and b.size else size
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        error = np.abs(a - b) / np.maximum(np.maximum(size, _FLOOR * largest), np.finfo(np.float64).tiny)
+        error = np.abs(a - b) / np.maximum(np.maximum(size, floor * largest), np.finfo(np.float64).tiny)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     return np.where(same, 0.0, np.where(finite & np.isfinite(a), error, np.inf))
 

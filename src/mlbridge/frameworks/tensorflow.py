@@ -39,9 +39,9 @@ class TensorflowFramework:
     options: ClassVar[frozenset[str]] = frozenset()
 
     def accepts(self, model: object, /) -> bool:
-        """Whether it is a Keras model or a loaded SavedModel."""
+        """Whether it is a Keras model, a loaded SavedModel, or a `tf.function`."""
         roots = {(c.__module__.split(".")[0], c.__name__) for c in type(model).__mro__}
-        if any(root == "keras" and name in ("Model", "Sequential") for root, name in roots):
+        if ("keras", "Model") in roots or _is_function(model):
             return True
         return any(root == "tensorflow" and name in ("AutoTrackable", "Module") for root, name in roots) and hasattr(model, "signatures")
 
@@ -76,10 +76,10 @@ class TensorflowFramework:
             return _signature_by_running(model, sample)
         names = _input_names(model)
         inputs = tuple(_spec(n, t.shape, t.dtype) for n, t in zip(names, model.inputs))
-        feeds = {s.name: np.ones([2 if not isinstance(d, int) else d for d in s.shape], s.dtype) for s in inputs}
-        answer = _run(model, feeds)
+        answer = _run(model, {s.name: _blank(s) for s in inputs})
         declared = _declared(model)
-        return Signature(inputs, tuple(_spec(k, declared.get(k, v.shape), v.dtype.name, output=True) for k, v in answer.items()))
+        outputs = (_spec(k, _answered(declared.get(k, v.shape), v.shape), _dtype_name(v), output=True) for k, v in answer.items())
+        return Signature(inputs, tuple(outputs))
 
     def native(self, model: Any, /, *, signature: Signature, **options: Any) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
         """Return a function that calls the model in inference mode."""
@@ -105,7 +105,9 @@ class TensorflowFramework:
             If neither does, with both reasons.
         """
         _tensorflow()
-        reasons = []
+        if text := [s.name for s in signature.inputs if s.dtype == "string"]:
+            raise ConversionError(f"input {text[0]!r} is text, whose operators neither exporter knows")
+        reasons: list[str] = []
         routes = [("tf2onnx", _by_tf2onnx)] + ([("keras", _by_keras)] if _is_keras(model) else [])
         for name, export in routes:
             try:
@@ -131,7 +133,7 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(n) for n in ("tensorflow", "tf2onnx", "absl")]
     levels = [g.level for g in loggers]
     for g in loggers:
-        g.setLevel(logging.ERROR)
+        g.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -143,6 +145,26 @@ def _quiet() -> Iterator[None]:
 
 def _is_keras(model: object) -> bool:
     return any(c.__module__.split(".")[0] == "keras" for c in type(model).__mro__)
+
+
+def _is_function(model: object) -> bool:
+    kind = type(model)
+    return kind.__module__.startswith("tensorflow.") and kind.__name__ in ("Function", "ConcreteFunction")
+
+
+def _blank(spec: TensorSpec, rows: int = 2) -> Array:
+    """Return ones, or empty text, of a spec's shape; each axis of any size has a size of its own."""
+    shape = [d if isinstance(d, int) else rows + i for i, d in enumerate(spec.shape)]
+    return np.full(shape, "", object) if spec.dtype == "string" else np.ones(shape, spec.dtype)
+
+
+def _answered(declared: tuple, shape: tuple) -> tuple:
+    """Return the sizes of an answer where the model declares any; layers may declare wrong ones."""
+    return tuple(None if d is None else n for d, n in zip(declared, shape)) if len(declared) == len(shape) else shape
+
+
+def _dtype_name(array: Array) -> str:
+    return "string" if array.dtype.kind in "OSU" else array.dtype.name
 
 
 def _input_names(model: Any) -> list[str]:
@@ -173,12 +195,20 @@ def _signature_by_running(model: Any, sample: object) -> Signature:
     feeds = {k: np.asarray(v).astype(np.float32) if np.asarray(v).dtype.kind == "f" else np.asarray(v) for k, v in arrays.items()}
     answer = _run(model, feeds)
     return Signature(
-        tuple(_spec(k, (None, *v.shape[1:]), v.dtype.name) for k, v in feeds.items()),
-        tuple(_spec(k, (None, *v.shape[1:]), v.dtype.name, output=True) for k, v in answer.items()),
+        tuple(_spec(k, (None, *v.shape[1:]), _dtype_name(v)) for k, v in feeds.items()),
+        tuple(_spec(k, (None, *v.shape[1:]), _dtype_name(v), output=True) for k, v in answer.items()),
     )
 
 
 def _saved_function(model: Any) -> Any:
+    if _is_function(model):
+        if not hasattr(model, "structured_outputs"):  # a tf.function, which makes a graph for each signature
+            if model.input_signature is None:
+                raise UnsupportedError(
+                    "the tf.function has no input_signature", hint="pass function.get_concrete_function(tf.TensorSpec(...))"
+                )
+            model = model.get_concrete_function()
+        return model
     signatures = getattr(model, "signatures", {})
     if "serving_default" in signatures:
         return signatures["serving_default"]
@@ -189,13 +219,16 @@ def _saved_function(model: Any) -> Any:
 
 def _signature_of_saved(model: Any) -> Signature:
     function = _saved_function(model)
-    inputs = function.structured_input_signature[1]
-    outputs = function.structured_outputs
-    if not isinstance(outputs, Mapping):
-        raise UnsupportedError("the SavedModel's answer has no names")
+    positional, keyword = function.structured_input_signature
+    inputs = {v.name: v for v in positional} | dict(sorted(keyword.items()))
+    if not all(hasattr(v, "dtype") for v in inputs.values()):
+        raise UnsupportedError("the function takes more than tensors", hint="give it an input_signature of one tf.TensorSpec an argument")
+    outputs = _named(function.structured_outputs, None)
+    if isinstance(function.structured_outputs, Mapping):
+        outputs = dict(sorted(outputs.items()))  # the file's own order is not the author's
     return Signature(
-        tuple(_spec(k, _dims(v.shape), v.dtype.name) for k, v in sorted(inputs.items())),
-        tuple(_spec(k, _dims(v.shape), v.dtype.name, output=True) for k, v in sorted(outputs.items())),
+        tuple(_spec(k, _dims(v.shape), v.dtype.name) for k, v in inputs.items()),
+        tuple(_spec(k, _dims(v.shape), v.dtype.name, output=True) for k, v in outputs.items()),
     )
 
 
@@ -208,7 +241,7 @@ def _dims(shape: Any) -> list:
 def _call(model: Any, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
     """Call a model on named tensors and name its answer."""
     if not _is_keras(model):
-        return dict(sorted(_saved_function(model)(**tensors).items()))
+        return _named(_saved_function(model)(**tensors), None)
     values = list(tensors.values())
     if (functional := _functional(model)) is not None:
         given = _packed(functional._inputs_struct, values)
@@ -235,17 +268,26 @@ def _named(answer: Any, model: Any) -> dict[str, Any]:
         names = ["output"] if len(parts) == 1 else [f"output_{i}" for i in range(len(parts))]
     out: dict[str, Any] = {}
     for name, part in zip(names, parts):
-        if isinstance(part, (Mapping, list, tuple)):
-            out |= {f"{name}_{k.removeprefix('output_')}": v for k, v in _named(part, None).items()}
-        else:
-            out[name] = part
+        nested = isinstance(part, (Mapping, list, tuple))
+        named = {f"{name}_{k.removeprefix('output_')}": v for k, v in _named(part, None).items()} if nested else {name: part}
+        if twice := sorted(named.keys() & out.keys()):
+            raise UnsupportedError(f"two parts of the model's answer are named {twice[0]!r}", hint="rename one of its outputs")
+        out |= named
     return out
 
 
 def _run(model: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
     tf = _tensorflow()
     answer = _call(model, {k: tf.constant(v) for k, v in feeds.items()})
-    return {k: np.asarray(v) for k, v in answer.items()}
+    return {k: _array(v) for k, v in answer.items()}
+
+
+def _array(tensor: Any) -> Array:
+    array = np.asarray(tensor)
+    if array.dtype.kind not in "OS":
+        return array
+    text = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.ravel().tolist()]
+    return np.array(text, object).reshape(array.shape)
 
 
 def _by_tf2onnx(model: Any, signature: Signature) -> Any:
@@ -305,8 +347,8 @@ def _disagreement(model: Any, path: Path, signature: Signature) -> str | None:
     rng = np.random.default_rng(0)
     feeds = {}
     for s in signature.inputs:
-        shape = [_QUICK_ROWS if not isinstance(d, int) else d for d in s.shape]
-        feeds[s.name] = rng.standard_normal(shape).astype(s.dtype) if np.dtype(s.dtype).kind == "f" else np.zeros(shape, s.dtype)
+        blank = _blank(s, _QUICK_ROWS)
+        feeds[s.name] = rng.standard_normal(blank.shape).astype(s.dtype) if blank.dtype.kind == "f" else np.zeros_like(blank)
     try:
         session = runtime("onnx").load(open_artifact(path), signature=signature)
     except MlbridgeError as exc:
