@@ -16,6 +16,7 @@ RANKS = [
     {"frames"},
     {"executor", "workers"},
     {"package", "plugins", "chunks", "measuring", "description"},
+    {"saving"},
     {"model"},
     {"conversion"},
     {"pipeline"},

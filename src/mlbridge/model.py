@@ -1,7 +1,7 @@
 """Model: what a user holds. It is handed a session and knows neither plug-ins nor conversion.
 
-Here: predict and run with their checks, concurrency, deadlines, saving, describing, closing. Made by `_api.py` and by
-`pipeline/`.
+Here: predict and run with their checks, concurrency, deadlines, describing, closing. What of it a package holds is
+`saving`'s. Made by `_api` and by `pipeline/`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .artifact import Implementation
 from .chunks import chunk_rows, run_in_chunks
 from .description import Description, Route
 from .errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, MlbridgeError, UnsupportedError
 from .interfaces import UNBOUNDED, Array, Deadline, Placed, Runtime, Session, Tunable
-from .package import limit_samples, write_package
+from .package import write_package
+from .saving import Parts, card, kept_samples, write_implementations
 from .signature import Signature
 from .tensors import Coercion, batch_rows
 
@@ -373,87 +373,23 @@ class Model:
         ArtifactError
             If it cannot be written; an old package is intact.
         """
-        kept = self._kept_samples(samples)
+        kept = kept_samples(self.samples, self.signature, samples)
+        parts = Parts(self.name, self._session, self._runtime, self._native, self.route, self.report, self._requires)
         write_package(
             path,
             name=Path(path).stem,
             version=version,
             description=description,
             signature=self.signature,
-            write_implementations=lambda tree: self._write_implementations(tree, native),
+            write_implementations=lambda tree: write_implementations(parts, tree, native),
             samples=kept,
             report=self.report.to_dict() if self.report is not None else None,
             provenance=self._provenance | {"framework": self.route.framework, "route": self.route.why},
-            card=self._card(Path(path).stem, description),
+            card=card(self.describe(), Path(path).stem, description),
             form=form,
             overwrite=overwrite,
         )
         return 0 if kept is None else batch_rows(kept[0], self.signature) or 1
-
-    def _write_implementations(self, tree: Path, native: bool | str) -> list[Implementation]:
-        verified = self.report is not None and self.report.verified
-        primary_is_native = self.route.runtime not in ("onnx", "pipeline")
-        out: list[Implementation] = []
-        refused: list[str] = []
-        if not (primary_is_native and native is False):
-            out += self._write_one(self._runtime, self._session, tree, "native" if primary_is_native else self.route.runtime, refused)
-        wants_native = native is True or (native == "auto" and not verified)
-        if wants_native and self._native is not None and not primary_is_native:
-            runtime, session = self._native()
-            try:
-                out += self._write_one(runtime, session, tree, "native", refused)
-            finally:
-                session.close()
-        if not out or (native is True and not any(i.runtime not in ("onnx", "pipeline") for i in out)):
-            raise UnsupportedError(f"{self.name}: no implementation can be saved: {'; '.join(refused) or 'none was allowed'}")
-        return out
-
-    def _write_one(self, runtime: Runtime | None, session: Session, tree: Path, place: str, refused: list[str]) -> list[Implementation]:
-        import shutil
-
-        if runtime is None:
-            refused.append("the session was made by hand")
-            return []
-        folder = tree / "model" / place
-        folder.mkdir(parents=True)
-        try:
-            made = runtime.save(session, folder)
-        except UnsupportedError as exc:
-            shutil.rmtree(folder)  # a pipeline may have written some of its stages
-            refused.append(exc.message)
-            return []
-        parity = (
-            None
-            if self.report is None or place != "onnx"
-            else {
-                "verified": self.report.verified,
-                "rows": self.report.rows,
-                "max_error": self.report.max_error,
-                "tolerance": self.report.tolerance,
-            }
-        )
-        relative = (
-            made.path
-            if made.path.startswith("model/")
-            else f"model/{place}/{made.path}"
-            if made.path not in ("", ".")
-            else f"model/{place}"
-        )
-        return [Implementation(made.runtime, relative, made.format, made.options, dict(made.requires) | self._requires, parity)]
-
-    def _kept_samples(self, want: int) -> tuple[dict[str, Array], dict[str, Array]] | None:
-        if self.samples is None or want <= 0:
-            return None
-        feeds, results = self.samples
-        n = limit_samples(feeds, batch_rows(feeds, self.signature), want)
-        if n == 0:
-            return None
-        if not self.signature.batched:
-            return feeds, results
-        return {k: v[:n] for k, v in feeds.items()}, {k: v[:n] for k, v in results.items()}
-
-    def _card(self, name: str, description: str) -> str:
-        return f"# {name}\n\n{description}\n\n```\n{self.describe()!r}\n```\n\nOpen it with `mlbridge.load({name + '.mlb'!r})`.\n"
 
     def close(self) -> None:
         """Free what the model owns; harmless when repeated."""
