@@ -109,6 +109,8 @@ def test_all_problems_of_one_input_come_at_once():
         (dict(dtype="uint8"), np.array([[-1, 2]]), "no exact uint8"),
         (dict(dtype="string"), np.array([[1.0, 2]]), "expected text"),
         (dict(dtype="string"), np.array([[b"a", "b"]], object), "decode"),
+        (dict(), [[1.0, 2.0], [3.0]], "rows have different lengths (2, 1); pad each to 2"),
+        (dict(dtype="string"), [["a", "b"], ["c"], []], "rows have different lengths (2, 1, 0)"),
         (dict(), np.array([["2020-01-01", "2020-01-02"]], "datetime64[D]"), "knows no date"),
     ],
 )

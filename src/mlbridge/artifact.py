@@ -24,6 +24,7 @@ __all__ = ["FORMATS", "Artifact", "Implementation", "Trust", "TrustDemand", "ope
 
 _CHUNK = 1 << 20
 _HEAD = 4096  # bytes that identify every format we know
+_MAX_ZIP_LISTING_BYTES = 32 << 20  # some 300,000 entries; a million take seconds and half a gigabyte to list
 _MAX_FILES = 100_000  # a model folder with more is an attack or a mistake
 
 
@@ -344,6 +345,9 @@ def _sniff_folder(path: Path) -> str:
 def _sniff_zip(path: Path) -> str:
     import zipfile
 
+    listing = _zip_listing_bytes(path)
+    if listing > _MAX_ZIP_LISTING_BYTES:
+        raise ArtifactError(f"{path.name}: a zip file whose list of entries is {listing} bytes; the limit is {_MAX_ZIP_LISTING_BYTES}")
     try:
         with zipfile.ZipFile(path) as z:
             names = set(z.namelist()[: 10 * _HEAD])
@@ -362,6 +366,18 @@ def _sniff_zip(path: Path) -> str:
     if names and all(n.endswith(".npy") for n in names):
         return "npz"
     return "unknown"
+
+
+def _zip_listing_bytes(path: Path) -> int:
+    """Return the size of a zip's central directory as the records at its end say it; readers take their word and parse it all."""
+    with open(path, "rb") as f:
+        size = f.seek(0, os.SEEK_END)
+        f.seek(max(0, size - (1 << 16) - 1024))  # the last record, its comment of at most 64 KiB, and what precedes it
+        tail = f.read()
+    end = tail.rfind(b"PK\x05\x06")
+    listing = int.from_bytes(tail[end + 12 : end + 16], "little") if end >= 0 else 0
+    wide = tail.rfind(b"PK\x06\x06")  # zip64's own
+    return max(listing if listing != 0xFFFFFFFF else 0, int.from_bytes(tail[wide + 40 : wide + 48], "little") if wide >= 0 else 0)
 
 
 def _sniff_compressed(path: Path) -> str:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..signature import ROWS, Signature, TensorSpec
 from .compiled import CHUNK_VALUES, exact_array, exact_feeds, record
 from .containers import Opened, close_table, open_container
-from .values import as_array, check_codes, coerce, decode, decoder, encode
+from .values import as_array, check_codes, coerce, decode, decoder, encode, uneven
 
 __all__ = ["CHUNK_VALUES", "Coercion", "check_codes", "coerce", "decode", "encode", "input_error"]
 
@@ -198,6 +198,9 @@ class Coercion:
         where = f"input {spec.name!r}"
         array = _fit_rank(array, spec)
         if array.ndim != len(spec.shape):
+            if array.dtype == object and (said := uneven(array)):
+                problems.append(f"{where}: {said}")
+                return None
             hint = "; did you pass one row without its axis? (x[None, :])" if array.ndim == len(spec.shape) - 1 and spec.batched else ""
             problems.append(f"{where}: shape {array.shape}, expected {_shape_text(spec)}{hint}")
             return None

@@ -48,8 +48,19 @@ def as_array(value: Any, where: str, problems: list[str]) -> np.ndarray | None:
     try:
         return np.asarray(value) if not _holds_text(value) else np.asarray(value, dtype=object)
     except (ValueError, TypeError) as exc:
-        problems.append(f"{where}: not an array: {exc}")
+        problems.append(f"{where}: {uneven(value) or f'not an array: {exc}'}")
         return None
+
+
+def uneven(rows: Any) -> str | None:
+    """Say that rows are of different lengths, where they are."""
+    if not isinstance(rows, (list, tuple, np.ndarray)) or not all(isinstance(r, (list, tuple, np.ndarray)) for r in rows):
+        return None
+    lengths = [1 if isinstance(r, np.ndarray) and not r.ndim else len(r) for r in rows]
+    if len(set(lengths)) < 2:
+        return None
+    shown = ", ".join(map(str, lengths[:5])) + (", …" if len(lengths) > 5 else "")
+    return f"its rows have different lengths ({shown}); pad each to {max(lengths)}, with None where values may be missing"
 
 
 def _holds_text(value: Any) -> bool:
