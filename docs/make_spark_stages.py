@@ -23,10 +23,13 @@ Which stages of a saved Spark ML model become ONNX, without Spark and without a 
   Any other column (`rawPrediction`, a leaf, quantile or link column) is declared and answered when asked for by Spark's name:
   `options={"spark": {"outputs": ["rawPrediction"]}}`.
 * **Pipelines**: PipelineModel, nested; CrossValidatorModel and TrainValidationSplitModel by their best model; RFormulaModel by its stages.
-* **Text**: tokenizers, StopWordsRemover and NGram convert where a CountVectorizer counts their words, letter for letter as Java (17 and
+* **Text**: tokenizers, StopWordsRemover and NGram convert where a CountVectorizer or HashingTF counts their words, letter for letter as Java (17 and
   later, in a locale other than Turkish, Azeri and Lithuanian) splits and lowers them; lists of words are no answer. Refused by name: a
   vocabulary with a Greek sigma, with the empty word (Tokenizer makes it between two spaces, RegexTokenizer does not) or with letters
-  whose capitals are younger than Java 17; `minTF` below 1; patterns that are more than one class of ASCII characters; hashed words.
+  whose capitals are younger than Java 17; `minTF` below 1; patterns that are more than one class of ASCII characters.
+* **HashingTF** hashes every word when it runs (Spark 3.0 and later), empty and non-ASCII ones too. A capital sigma whose neighbours are
+  not letters, white space or the text's end makes the run raise: Java decides its lower case by word boundaries that its releases draw
+  differently. The answer is dense: 2 MiB a row at Spark's default of 262,144 features.
 * An Imputer over an integer column truncates its fill in Spark; the folder does not tell, and the conversion fills the fraction.
 
 """

@@ -95,13 +95,13 @@ def bag_of_words(texts):
     """Stages that have no exact ONNX form."""
     from pyspark.ml import Pipeline
     from pyspark.ml.classification import LogisticRegression
-    from pyspark.ml.feature import HashingTF, StringIndexer, Tokenizer
+    from pyspark.ml.feature import StringIndexer, Tokenizer, Word2Vec
 
     return Pipeline(
         stages=[
             StringIndexer(inputCol="kind", outputCol="y"),
             Tokenizer(inputCol="words", outputCol="w"),
-            HashingTF(inputCol="w", outputCol="f", numFeatures=16),
+            Word2Vec(inputCol="w", outputCol="f", vectorSize=4, minCount=1, seed=1),
             LogisticRegression(featuresCol="f", labelCol="y", regParam=0.1),
         ]
     ).fit(texts)

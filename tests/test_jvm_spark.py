@@ -22,7 +22,7 @@ from mlbridge.runtimes.jvm.command import JAR, JvmOptions, spark_jars, worker_co
 from mlbridge.signature import Signature
 
 FIT = Path(__file__).parent / "spark_models" / "fit.py"
-UNEXPRESSED = ["hashed-words", "runs-of-empty-words", "embedded-words", "topics"]
+UNEXPRESSED = ["runs-of-empty-words", "embedded-words", "topics"]
 CASES = ["credit-boosted", "indexer-keep", "indexer-skip", "glr-gamma", "tree-categorical", "svc", "kmeans", "pca"]
 
 pytestmark = [
@@ -90,7 +90,7 @@ def test_a_saved_folder_answers_what_spark_answered(fitted, runtime, name):
 
 @pytest.mark.parametrize("name", UNEXPRESSED)
 def test_what_onnx_cannot_say_is_refused_by_name(fitted, name, tmp_path):
-    refused = {"hashed-words": "HashingTF", "runs-of-empty-words": "NGram", "embedded-words": "Word2Vec", "topics": "LDAModel"}
+    refused = {"runs-of-empty-words": "NGram", "embedded-words": "Word2Vec", "topics": "LDAModel"}
     model, signature, _, _ = case(fitted, name)
     framework = SparkFramework()
     with pytest.raises(errors.ConversionError, match=refused[name]):

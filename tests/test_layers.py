@@ -29,6 +29,7 @@ EDGES = {"cli", "server", "runtimes", "frameworks", "testing"}
 SHARED = {
     ("frameworks", "trees"),
     ("frameworks", "words"),
+    ("frameworks", "hashing"),
     ("runtimes", "wire"),
     ("runtimes", "python_worker"),
     ("runtimes", "python_calls"),

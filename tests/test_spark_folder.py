@@ -7,6 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlbridge.artifact import open_artifact
@@ -106,12 +107,42 @@ def test_a_pipeline_that_ends_in_words_is_refused_by_name(name, params, tmp_path
         FRAMEWORK.convert(model, tmp_path, signature=signature)
 
 
-def test_hashing_is_refused_by_name_and_still_has_a_signature(tmp_path):
-    hashing = {"inputCol": "words", "outputCol": "tf", "numFeatures": 16}
-    model = read(pipeline(tmp_path / "m", ("Tokenizer", WORDS), ("HashingTF", hashing)))
-    signature = FRAMEWORK.infer(model, None)
+HASHING = {"inputCol": "last", "outputCol": "tf", "numFeatures": 16, "binary": False}
+
+
+def hashing(folder: Path, *stages: tuple[str, dict], version: str = "4.1.0"):
+    pipeline(folder, *stages, ("HashingTF", HASHING))
+    meta = folder / "stages" / f"{len(stages)}_HashingTF_1" / "metadata" / "part-00000"
+    meta.write_text(meta.read_text().replace('"4.0.0"', f'"{version}"'))
+    model = read(folder)
+    return model, FRAMEWORK.infer(model, None)
+
+
+def test_hashed_words_say_where_the_case_of_a_sigma_is_unclear(tmp_path):
+    """Java asks for the word's boundaries, which its releases draw by rules of their own: no answer is better than a wrong one."""
+    ort = pytest.importorskip("onnxruntime")
+    model, signature = hashing(tmp_path / "m", ("Tokenizer", {**WORDS, "outputCol": "last"}))
     assert str(signature) == "text: string[rows, 1] -> transformed: float64[rows, 16]"
-    with pytest.raises(ConversionError, match="HashingTF"):
+    session = ort.InferenceSession(str(FRAMEWORK.convert(model, tmp_path, signature=signature)), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"text": np.array([["\u0391\u03a3 a  A"], [""], [" "]], dtype=object)})
+    assert got.sum(axis=1).tolist() == [4.0, 1.0, 0.0]
+    with pytest.raises(Exception, match="out of data bounds"):
+        session.run(None, {"text": np.array([["\u0391\u03a3."]], dtype=object)})
+
+
+@pytest.mark.parametrize(
+    ("stages", "version", "match"),
+    [
+        ([("Tokenizer", {**WORDS, "outputCol": "last"})], "2.4.8", "before 3.0"),
+        ([("RegexTokenizer", {**REGEX, "outputCol": "last", "minTokenLength": 0})], "4.1.0", "may be empty"),
+        ([("RegexTokenizer", {**REGEX, "outputCol": "last", "minTokenLength": 2})], "4.1.0", "by their length"),
+        ([], "4.1.0", "whose words have no ONNX form"),
+    ],
+    ids=["old-hash", "ragged", "length", "raw-words"],
+)
+def test_hashes_without_an_exact_form_are_refused_by_name(stages, version, match, tmp_path):
+    model, signature = hashing(tmp_path / "m", *stages, version=version)
+    with pytest.raises(ConversionError, match=match):
         FRAMEWORK.convert(model, tmp_path, signature=signature)
 
 

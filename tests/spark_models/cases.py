@@ -398,10 +398,48 @@ _add(
     ],
 )  # fmt: skip
 
+# letters whose lower case needs more than one look, and lengths around the hash's blocks of four bytes
+HASHED_LINES = [
+    *ODD_LINES, *({"line": v} for v in ("   ", " a", "a ", "a  b   c ", "\u03a3", "\u03a3\u03a3 \u0391\u03a3", "\u0391\u03a3\u0391 \u03a3\u0391 \u03a3", "ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 3)),
+    *({"line": ("\u00c4bc\u65e5\U00010400"[i % 5] * i) + " x" * i} for i in range(1, 10)),
+]  # fmt: skip
+
+
+def hashed(*before, size=64, **kw):
+    return lambda m: [*(b(m) for b in before), m.HashingTF(inputCol="w", outputCol="tf", numFeatures=size, **kw)]
+
+
+_add(
+    "texts",
+    hashed=(hashed(tokens), {"extra": HASHED_LINES}),
+    hashed_default=(hashed(tokens, size=1 << 18), {"extra": HASHED_LINES[:12]}),
+    hashed_binary=(hashed(regex(pattern="\\W"), size=1000, binary=True), {"extra": HASHED_LINES}),
+    hashed_found=(hashed(regex(pattern="[a-z0-9]+", gaps=False, minTokenLength=3)), {"extra": HASHED_LINES}),
+    hashed_as_written=(hashed(regex(pattern=",", toLowercase=False), size=7), {"extra": HASHED_LINES}),
+    hashed_runs=(
+        hashed(
+            lambda m: m.RegexTokenizer(inputCol="line", outputCol="t"),
+            lambda m: m.StopWordsRemover(inputCol="t", outputCol="s"),
+            lambda m: m.NGram(inputCol="s", outputCol="w", n=3),
+        ),
+        {"extra": HASHED_LINES},
+    ),
+    hashed_stopped=(
+        hashed(
+            lambda m: m.Tokenizer(inputCol="line", outputCol="t"),
+            lambda m: m.StopWordsRemover(inputCol="t", outputCol="w", stopWords=["the", "", "of"]),
+        ),
+        {"extra": HASHED_LINES},
+    ),
+    hashed_classified=(
+        lambda m: [tokens(m), m.HashingTF(inputCol="w", outputCol="tf", numFeatures=64), m.IDF(inputCol="tf", outputCol="features"),
+                   m.LogisticRegression(labelCol="long", regParam=0.1)],
+        {"extra": HASHED_LINES},
+    ),
+)  # fmt: skip
+
 # stages without an ONNX form: refused by name, answered by Spark in a worker
 NATIVE: dict[str, tuple] = {
-    "hashed-words": ("texts", lambda m: [tokens(m), m.HashingTF(inputCol="w", outputCol="tf", numFeatures=64),
-                     m.IDF(inputCol="tf", outputCol="features"), m.LogisticRegression(labelCol="long", regParam=0.1)], {"extra": ODD_LINES}),
     "runs-of-empty-words": ("texts", lambda m: [m.Tokenizer(inputCol="line", outputCol="t"), m.NGram(inputCol="t", outputCol="w"),
                             m.CountVectorizer(inputCol="w", outputCol="tf")], {"extra": ODD_LINES}),
     "embedded-words": ("texts", lambda m: [tokens(m), m.Word2Vec(inputCol="w", outputCol="o", vectorSize=4, seed=1)], {}),

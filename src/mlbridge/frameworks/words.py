@@ -1,5 +1,7 @@
 """The one writer of word counts: text to tokens, to numbers of words, to counts of terms, in operators of onnxruntime.
 
+`hashing` counts words nobody knows beforehand; it splits and counts with what is here.
+
 onnxruntime's lower case knows other letters than Python's and Java's, so it is not used: words are found letter by letter
 through a table of capitals. The text stages of scikit-learn and Spark call `count_terms`; what a token is, is theirs to say.
 """
@@ -15,10 +17,10 @@ import numpy as np
 from ..conversion.graph import Graph
 from ..errors import ConversionError
 
-__all__ = ["DOTTED_I", "count_terms"]
+__all__ = ["CONTRIB", "DOTTED_I", "count_terms", "counted", "label", "op", "tokenized"]
 
 DOTTED_I = "\u0130"  # the one character whose lower case is two: an i, and a dot that is no letter
-_CONTRIB = "com.microsoft"  # onnxruntime's own operators
+CONTRIB = "com.microsoft"  # onnxruntime's own operators
 _SIGMAS = frozenset("\u03c3\u03c2")  # which of them a capital sigma becomes depends on its neighbours
 _LONGEST = 1000  # characters of a word: RE2 counts repetitions no further
 
@@ -70,17 +72,17 @@ def count_terms(
         raise ConversionError(f"the vocabulary holds a word of {len(longest)} characters; the limit is {_LONGEST}")
     split = _split(graph, text, expression, longest, max(map(len, terms)))
     number = {w: i for i, w in enumerate(words, start=1)}
-    numbers = _word_numbers(graph, split, words, dotted_ends) if lowercase else _label(graph, split, words, list(number.values()), 0)
+    numbers = _word_numbers(graph, split, words, dotted_ends) if lowercase else label(graph, split, words, list(number.values()), 0)
     if stop:
         numbers = _without(graph, numbers, [number[w] for w in stop])
     runs: dict[int, dict[tuple[int, ...], int]] = {}
     for run, place in terms.items():
         runs.setdefault(len(run), {})[tuple(number[w] for w in run)] = place
     places = [_grams(graph, numbers, n, found, len(words) + 1, size) for n, found in sorted(runs.items())]
-    return _counted(graph, graph.concat(places), size)
+    return counted(graph, graph.concat(places), size)
 
 
-def _op(graph: Graph, name: str, *values: Any, **attributes: Any) -> str:
+def op(graph: Graph, name: str, *values: Any, **attributes: Any) -> str:
     inputs = [v if isinstance(v, str) else graph.const(v) for v in values]
     return graph.add(name, *inputs, **attributes)
 
@@ -95,19 +97,19 @@ def _split(graph: Graph, text: str, expression: str, longest: str, times: int) -
     """
     line = np.array([" ".join([longest] * times)], dtype=object)
     rows = graph.concat([graph.const(line, "string"), text], axis=0)
-    return _tokenized(graph, rows, tokenexp=expression)
+    return tokenized(graph, rows, tokenexp=expression)
 
 
-def _tokenized(graph: Graph, text: str, **how: Any) -> str:
-    graph.opsets[_CONTRIB] = 1
-    pieces = graph.add("Tokenizer", text, domain=_CONTRIB, mark=0, mincharnum=1, pad_value="", **how)
+def tokenized(graph: Graph, text: str, **how: Any) -> str:
+    graph.opsets[CONTRIB] = 1
+    pieces = graph.add("Tokenizer", text, domain=CONTRIB, mark=0, mincharnum=1, pad_value="", **how)
     return graph.cast(pieces, "string")  # onnx knows no types of another domain, and crashes where it needs an unknown one
 
 
 # ---------------------------------------------------------------- tokens to numbers
 
 
-def _label(graph: Graph, value: str, keys: Any, values: Any, default: int) -> str:
+def label(graph: Graph, value: str, keys: Any, values: Any, default: int) -> str:
     from onnx import numpy_helper
 
     def tensor(array: Any, name: str) -> Any:
@@ -127,7 +129,7 @@ def _word_numbers(graph: Graph, split: str, words: list[str], dotted_ends: bool)
     distinct, _, where, _ = graph.add("Unique", split, sorted=1, outputs=4)
     short = graph.add("RegexFullMatch", distinct, pattern=f"(?s).{{0,{longest}}}")
     distinct = graph.add("Where", short, distinct, graph.const(np.array("", dtype=object), "string"))  # one long token would pad all others
-    numbers = _letter_numbers(graph, _tokenized(graph, distinct, separators=[""]), words, dotted_ends)
+    numbers = _letter_numbers(graph, tokenized(graph, distinct, separators=[""]), words, dotted_ends)
     return graph.add("Reshape", graph.add("Gather", _matched(graph, numbers, words), where), graph.add("Shape", split))
 
 
@@ -142,7 +144,7 @@ def _letter_numbers(graph: Graph, letters: str, words: list[str], dotted_ends: b
     table = {"": 0, **capitals}
     if dotted_ends and "i" in known:
         table[DOTTED_I] = known["i"]
-    return _label(graph, letters, np.array(list(table), dtype=object), list(table.values()), len(known) + 1)
+    return label(graph, letters, np.array(list(table), dtype=object), list(table.values()), len(known) + 1)
 
 
 def _matched(graph: Graph, numbers: str, words: list[str]) -> str:
@@ -158,12 +160,12 @@ def _matched(graph: Graph, numbers: str, words: list[str]) -> str:
             break
     else:
         raise ConversionError("the vocabulary's words cannot be told apart by a sum of their letters")
-    total = graph.add("ReduceSum", _op(graph, "Mul", numbers, factors[None]), graph.const([1], "int64"), keepdims=0)
-    place = _label(graph, total, sums, np.arange(1, len(words) + 1), 0)
+    total = graph.add("ReduceSum", op(graph, "Mul", numbers, factors[None]), graph.const([1], "int64"), keepdims=0)
+    place = label(graph, total, sums, np.arange(1, len(words) + 1), 0)
     table = np.concatenate([np.full((1, longest), -1), spelt])
-    same = _op(graph, "Equal", numbers, _op(graph, "Gather", table, place, axis=0))
+    same = op(graph, "Equal", numbers, op(graph, "Gather", table, place, axis=0))
     whole = graph.add("ReduceMin", graph.cast(same, "int64"), graph.const([1], "int64"), keepdims=0)
-    return _op(graph, "Mul", place, whole)
+    return op(graph, "Mul", place, whole)
 
 
 # ---------------------------------------------------------------- numbers to counts
@@ -171,13 +173,13 @@ def _matched(graph: Graph, numbers: str, words: list[str]) -> str:
 
 def _without(graph: Graph, numbers: str, stop: list[int]) -> str:
     """Move stop words, as 0, behind all others, whose order stays."""
-    hits = _op(graph, "Equal", _op(graph, "Unsqueeze", numbers, np.array([2])), np.array(stop, dtype=np.int64)[None, None])
+    hits = op(graph, "Equal", op(graph, "Unsqueeze", numbers, np.array([2])), np.array(stop, dtype=np.int64)[None, None])
     gone = graph.add("ReduceMax", graph.cast(hits, "int64"), graph.const([2], "int64"), keepdims=0)
     width = graph.add("Shape", numbers, start=1, end=2)
-    place = _op(graph, "Range", np.int64(0), graph.add("Squeeze", width), np.int64(1))
-    rank = _op(graph, "Add", _op(graph, "Mul", gone, width), place)
+    place = op(graph, "Range", np.int64(0), graph.add("Squeeze", width), np.int64(1))
+    rank = op(graph, "Add", op(graph, "Mul", gone, width), place)
     _, order = graph.add("TopK", rank, width, axis=1, largest=0, sorted=1, outputs=2)
-    kept = _op(graph, "Where", _op(graph, "Equal", gone, np.int64(1)), np.int64(0), numbers)
+    kept = op(graph, "Where", op(graph, "Equal", gone, np.int64(1)), np.int64(0), numbers)
     return graph.add("GatherElements", kept, order, axis=1)
 
 
@@ -188,16 +190,16 @@ def _grams(graph: Graph, numbers: str, n: int, terms: Mapping[tuple[int, ...], i
     key = None
     for i in range(n):
         end = np.array([i - n + 1 or np.iinfo(np.int64).max])
-        part = _op(graph, "Slice", numbers, np.array([i]), end, np.array([1]))
-        key = part if key is None else _op(graph, "Add", _op(graph, "Mul", key, np.int64(base)), part)
+        part = op(graph, "Slice", numbers, np.array([i]), end, np.array([1]))
+        key = part if key is None else op(graph, "Add", op(graph, "Mul", key, np.int64(base)), part)
     spelt = [functools.reduce(lambda a, b: a * base + b, t) for t in terms]
-    return _label(graph, str(key), np.array(spelt, dtype=np.int64), list(terms.values()), absent)
+    return label(graph, str(key), np.array(spelt, dtype=np.int64), list(terms.values()), absent)
 
 
-def _counted(graph: Graph, places: str, size: int) -> str:
+def counted(graph: Graph, places: str, size: int) -> str:
     """Count each row's features; the last column takes what is none of them, the first row is the one added in front."""
     rows = graph.add("Shape", places, start=0, end=1)
     shape = graph.concat([rows, graph.const([size + 1], "int64")], axis=0)
     ones = graph.add("Expand", graph.const(np.float64(1)), graph.add("Shape", places))
     total = graph.add("ScatterElements", graph.add("Expand", graph.const(np.float64(0)), shape), places, ones, axis=1, reduction="add")
-    return _op(graph, "Slice", total, np.array([1, 0]), np.array([np.iinfo(np.int64).max, size]), np.array([0, 1]))
+    return op(graph, "Slice", total, np.array([1, 0]), np.array([np.iinfo(np.int64).max, size]), np.array([0, 1]))

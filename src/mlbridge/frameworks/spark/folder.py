@@ -20,7 +20,7 @@ _MAX_METADATA_BYTES = 64 << 20  # labels of an IndexToString sit here
 _MAX_TABLE_BYTES = 2 << 30  # uncompressed: a forest of 20 million nodes
 _MAX_PARTS = 10_000
 
-_KEYS = ("class", "timestamp", "sparkVersion", "uid", "paramMap", "defaultParamMap")
+_KEYS = ("class", "timestamp", "uid", "paramMap", "defaultParamMap")
 
 
 def read_folder(path: Path, label: str) -> SparkModel:

@@ -94,7 +94,7 @@ class SparkFramework:
         flow = Flow(Graph(signature))
         answer = run(flow, path)
         write_outputs(flow, path, answer, signature)
-        _prune(flow.graph)
+        flow.graph.drop_dead()
         return flow.graph.save(Path(folder))
 
 
@@ -122,14 +122,3 @@ def _extra(model: SparkModel, signature: Signature) -> list[str]:
     if unknown:
         raise SignatureError(f"the pipeline has no answer {', '.join(map(repr, unknown))}", hint=f"it makes {', '.join(sorted(made))}")
     return [n for n in names if n in made]
-
-
-def _prune(graph: Graph) -> None:
-    """Drop nodes and constants that lead to no output: columns nobody asked for."""
-    wanted, kept = {s.name for s in graph.signature.outputs}, []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    graph.nodes[:] = reversed(kept)
-    graph.initializers[:] = [t for t in graph.initializers if t.name in wanted]

@@ -1,4 +1,4 @@
-"""Text stages. Word counts convert; stages that end in words, hash them, embed them or run SQL are refused by name.
+"""Text stages. Word counts convert, hashed ones too; stages that end in words, embed them or run SQL are refused by name.
 
 ONNX has no lists of words: what tokenizers, stop words and runs do is noted (`Words`) and done where CountVectorizer counts.
 """
@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import ConversionError
+from ..hashing import LowerCase, hash_terms
 from ..words import DOTTED_I, count_terms
 from .flow import Attr, Col, Flow
 from .registry import Need, stage
 from .stage import Stage
 
 _PATTERN = re.compile(r"(?P<unit>\\[sSwWdD]|[ ,;|/]|\[\^?(?:\\[swd]|[A-Za-z0-9]-[A-Za-z0-9]|[A-Za-z0-9 _,;:!?'/|])+\])(?P<more>\+?)")
+_SPACES = r"\t-\r "  # Java's \s
 _KELVIN = "\u212a"  # the one other character whose lower case is ASCII, a k
 _ODD_LOCALES = ("tr", "az", "lt")  # these have a lower case of their own
 # lower-case letters whose capitals came to Unicode after Java 17, where they have none: Java's releases disagree on them
@@ -38,6 +40,8 @@ class Words:
     stop: frozenset[str] = frozenset()
     folded: bool = False  # stop words are compared in lower case
     run: int = 1
+    gap: str = ""  # separators that each end a word, maybe an empty one, as inside a class of RE2
+    ragged: bool = False  # whether runs of separators end words, maybe empty ones
 
     def _takes(self, character: str) -> bool:
         return character in self.inside if character.isascii() else self.others
@@ -75,7 +79,7 @@ def _text_in(stage: Stage, widths: Mapping[str, int]) -> list[Need]:
 
 @stage("Tokenizer", reads=_text_in, note="converts where its words are counted")
 def tokenizer(flow: Flow, stage: Stage) -> None:
-    _tokens(flow, stage, Words(stage.name, *_class(r"\s", outside=True), lowercase=True, least=0))
+    _tokens(flow, stage, Words(stage.name, *_class(r"\s", outside=True), lowercase=True, least=0, gap=_SPACES))
 
 
 @stage("RegexTokenizer", reads=_text_in, note="as Tokenizer; a pattern that is one class of ASCII characters, or a run of it")
@@ -86,7 +90,8 @@ def regex_tokenizer(flow: Flow, stage: Stage) -> None:
         flow.refuse(f"{stage.where}: RegexTokenizer with the pattern {pattern!r} has no exact ONNX form")
         _put(flow, stage, None)
         return
-    _tokens(flow, stage, Words(stage.name, *_class(found["unit"], outside=gaps), lowercase=stage.flag("toLowercase"), least=least))
+    words = Words(stage.name, *_class(found["unit"], outside=gaps), lowercase=stage.flag("toLowercase"), least=least)
+    _tokens(flow, stage, replace(words, ragged=gaps and least < 1))
 
 
 def _class(unit: str, *, outside: bool) -> tuple[frozenset[str], bool]:
@@ -199,13 +204,47 @@ def _nothing(flow: Flow) -> str:
     return flow.graph.add("Expand", flow.real([[0.0]]), flow.ints([1, 1]))  # never saved: a dry run only needs a name
 
 
+@stage("HashingTF", reads=_text_in, note="murmur3 when it runs; raises for a capital sigma beside anything but letters and spaces")
+def hashing_tf(flow: Flow, stage: Stage) -> None:
+    col, words = _words(flow, stage, stage.sources[0])
+    size, why = stage.integer("numFeatures"), ""
+    if size < 1:
+        raise stage.wrong(f"numFeatures is {size}")
+    if not re.match(r"[3-9]\.|\d\d", str(stage.extra.get("sparkVersion", ""))):
+        why = "of a Spark before 3.0, whose hash is another,"
+    elif words is not None:
+        if words.ragged:
+            why = "of words that may be empty, between runs of separators,"
+        elif words.others and words.least > 1:
+            why = "of words left out by their length"
+        elif words.stop and words.folded and not words.lowercase:
+            why = "of words left out in upper and lower case"
+    if why:
+        flow.refuse(f"{stage.where}: HashingTF {why} has no ONNX form here")
+    attrs = [Attr()] if size == 1 else None
+    if words is None or why or flow.dry:
+        flow.put_vector(stage.text("outputCol"), _nothing(flow), size, attrs)
+        return
+    word = next(c for c in ("a", "0", "\u00e9", *map(chr, range(33, 127)), " ") if words.holds(c * max(1, words.least)))
+    value, unclear = hash_terms(
+        flow.graph, flow.graph.add("Squeeze", col.value, flow.ints([1])), expression=words.expression(),
+        guard=" ".join([word * max(1, words.least)] * (words.run + 1)), size=size, run=words.run, stop=sorted(words.stop),
+        lower=LowerCase(_YOUNG_CHARACTERS, dotted_ends=words.dotted_ends) if words.lowercase else None, gap=words.gap,
+    )  # fmt: skip
+    if unclear is not None:
+        flow.fail(unclear)
+    if stage.flag("binary"):
+        value = flow.op("Min", value, 1.0)
+    flow.put_vector(stage.text("outputCol"), value, size, attrs, nan=False, compressed=True)
+
+
 # ---------------------------------------------------------------- refused
 
 
-@stage("HashingTF", "Word2VecModel", reads=_text_in, note="hash or embed every word there is, in Java's lower case", converts=False)
-def hashed(flow: Flow, stage: Stage) -> None:
+@stage("Word2VecModel", reads=_text_in, note="embeds every word there is", converts=False)
+def embedded(flow: Flow, stage: Stage) -> None:
     flow.refuse(f"{stage.where}: {stage.name} has no exact ONNX form")
-    width = stage.integer("numFeatures" if stage.name == "HashingTF" else "vectorSize")
+    width = stage.integer("vectorSize")
     flow.put_vector(stage.text("outputCol"), _nothing(flow), width, [Attr()] if width == 1 else None)
 
 
