@@ -8,10 +8,18 @@
   inputs <- named(signature$inputs)
   outputs <- named(signature$outputs)
   columns <- unlist(lapply(inputs, function(s) lapply(s$columns, function(c) list(spec = s, column = c))), recursive = FALSE, use.names = FALSE)
+  rows <- vapply(inputs, function(s) length(s$shape) > 0L && identical(s$shape[[1]], "rows"), NA)
+  plan <- .plan(outputs, vapply(outputs, .wire_datatype, ""))
+  plan$rounds[] <- TRUE  # the signature says that the answer is a float32
+  ask <- model$session$answer  # without the time limit and the error that an R user gets
   list(name = name, version = version, model = model, signature = signature, inputs = inputs, outputs = outputs, always_raw = always_raw,
+    ask = if (is.null(ask)) function(feeds, wanted) model$session$run(feeds, wanted, NULL) else ask,
     columns = stats::setNames(columns, vapply(columns, function(c) c$column$name, "")),
-    straight = vapply(inputs, function(s) if (.is_categorical(s)) "INT32" else .oip[[s$dtype]], ""),
-    plan = .plan(outputs, vapply(outputs, .wire_datatype, "")), batched = .batched(signature))
+    straight = vapply(inputs, function(s) if (.is_categorical(s)) "INT32" else .oip[[s$dtype]], "", USE.NAMES = FALSE),
+    all = list(wanted = names(outputs), codes = stats::setNames(rep(FALSE, length(outputs)), names(outputs))),
+    labels = names(outputs)[vapply(outputs, function(s) .is_label(s) && !identical(s$missing, "allow"), NA)],
+    plain = vapply(outputs, function(s) !.is_categorical(s) && s$dtype != "string", NA),
+    plan = plan, by_rows = names(inputs)[rows], batched = .batched(signature))
 }
 
 # -------------------------------------------------- in
@@ -27,8 +35,7 @@
 }
 
 .asked <- function(held, names, encodings) {
-  none <- rep(FALSE, length(held$outputs))
-  if (!length(names)) return(list(wanted = names(held$outputs), codes = stats::setNames(none, names(held$outputs))))
+  if (!length(names)) return(held$all)
   at <- match(names, names(held$outputs))
   twice <- names[duplicated(names) & !is.na(at)]
   problems <- c(if (anyNA(at)) paste("there is no output", .quoted(names[is.na(at)])), if (length(twice)) paste("output", .quoted(twice), "is asked for twice"))
@@ -43,6 +50,10 @@
 
 .request_feeds <- function(held, request) {
   names <- names(request$values)
+  if (identical(names, names(held$inputs)) && identical(request$datatype, held$straight)) {
+    feeds <- .usual_feeds(held, request)
+    if (!is.null(feeds)) return(feeds)
+  }
   problems <- character()
   feeds <- given <- stats::setNames(list(), character())
   twice <- names[duplicated(names)]
@@ -50,7 +61,7 @@
   for (i in seq_along(names)) {
     spec <- held$inputs[[names[i]]]
     value <- request$values[[i]]
-    if (!is.null(spec) && request$datatype[i] == held$straight[[names[i]]]) {
+    if (!is.null(spec) && request$datatype[i] == held$straight[match(names[i], names(held$inputs))]) {
       made <- .straight(value, spec, request$rank[i], request$missing[i])
       problems <- c(problems, made$problems)
       feeds[[names[i]]] <- made$value
@@ -71,8 +82,20 @@
   }
   mlb_stop_if_any(utils::head(problems, 20L))
   feeds <- feeds[names(held$inputs)]
-  rows <- unique(vapply(feeds[vapply(held$inputs, function(s) length(s$shape) > 0L && identical(s$shape[[1]], "rows"), NA)], NROW, 0L))
+  rows <- unique(vapply(feeds[held$by_rows], NROW, 0L))
   if (length(rows) > 1L) mlb_stop("InputError", paste("the inputs have different numbers of rows:", paste(rows, collapse = ", ")))
+  feeds
+}
+
+# All inputs in order, in their own datatypes; NULL where anything is wrong, for the long way to say it.
+.usual_feeds <- function(held, request) {
+  feeds <- request$values
+  for (i in seq_along(feeds)) {
+    made <- .straight(feeds[[i]], held$inputs[[i]], request$rank[i], request$missing[i])
+    if (!is.null(made$problems)) return(NULL)
+    feeds[[i]] <- made$value
+  }
+  if (length(held$by_rows) > 1L && length(unique(vapply(feeds[held$by_rows], NROW, 0L))) > 1L) return(NULL)
   feeds
 }
 
@@ -170,22 +193,20 @@
 
 # list(plan, values, missing, typed): what C++ writes.
 .encode <- function(held, outputs, asked, typed) {
-  at <- match(asked$wanted, names(held$outputs))
-  plan <- lapply(held$plan, `[`, at)
+  plan <- held$plan
+  if (!identical(asked$wanted, held$all$wanted)) plan <- lapply(plan, `[`, match(asked$wanted, held$all$wanted))
   values <- outputs[asked$wanted]
-  missing <- rep(list(integer()), length(at))
-  for (i in seq_along(at)) {
-    spec <- held$outputs[[at[i]]]
-    if (.is_categorical(spec)) {
-      if (asked$codes[[i]]) plan$datatype[i] <- "INT32"
-      else {
-        shown <- .levels_out(values[[i]], spec, plan$datatype[i])
-        values[[i]] <- shown$values
-        missing[[i]] <- shown$missing
-      }
-    } else if (spec$dtype == "string") values[[i]] <- enc2utf8(values[[i]])
+  missing <- rep(list(integer()), length(values))
+  for (i in which(!held$plain[asked$wanted])) {
+    spec <- held$outputs[[asked$wanted[i]]]
+    if (spec$dtype == "string" && !.is_categorical(spec)) values[[i]] <- enc2utf8(values[[i]])
+    else if (asked$codes[[i]]) plan$datatype[i] <- "INT32"
+    else {
+      shown <- .levels_out(values[[i]], spec, plan$datatype[i])
+      values[[i]] <- shown$values
+      missing[[i]] <- shown$missing
+    }
   }
-  plan$rounds[] <- TRUE  # the signature says that the answer is a float32
   list(plan = plan, values = values, missing = missing, typed = typed && !held$always_raw && !any(plan$datatype == "FP16"))
 }
 

@@ -105,70 +105,82 @@ mlb_serve <- function(models, address = "127.0.0.1:8001", token = NULL, tls = NU
   if (is.null(host)) mlb_stop("UnavailableError", paste("cannot listen on", settings$address), "is another server using the port?")
   on.exit(.Call(C_mlb_close, host))
   at <- paste0(sub(":[0-9]+$", ":", settings$address), .Call(C_mlb_port, host))
+  room <- list2env(list(host = host, hosted = hosted, held = NULL, inside = FALSE))
   suspendInterrupts({
     if (is.null(ready)) message("serving ", paste(unique(vapply(hosted, `[[`, "", "name")), collapse = ", "), " on ", at) else ready(at)
-    repeat {
-      got <- allowInterrupts(.Call(C_mlb_take, host, 1000L))
-      if (identical(got, "nothing")) {
-        if (!idle()) break
-      } else if (is.character(got) || !.answer_request(host, hosted, got)) break
-    }
-    drained <- .drain(host, hosted, grace_s)
+    .handled(room, function() .answer_requests(room, 1000L, idle))
+    drained <- .drain(room, grace_s)
   })
   invisible(drained)
 }
 
 # NOT_SERVING first, then no new work, then the end of what was accepted. A second interrupt ends it at once.
-.drain <- function(host, hosted, grace_s) {
-  .Call(C_mlb_drain, host)
+.drain <- function(room, grace_s) {
+  .Call(C_mlb_drain, room$host)
   until <- proc.time()[["elapsed"]] + grace_s
-  repeat {
-    got <- allowInterrupts(.Call(C_mlb_take, host, 0L))
-    if (is.list(got)) {
-      if (proc.time()[["elapsed"]] > until || !.answer_request(host, hosted, got)) return(FALSE)
-    } else if (identical(got, "interrupt")) return(FALSE)
-    else break
-  }
+  end <- .handled(room, function() .answer_requests(room, 0L, function() FALSE, until))
+  if (end %in% c("interrupt", "late")) return(FALSE)
   Sys.sleep(0.2)  # late callers read UNAVAILABLE and not a torn stream
   TRUE
 }
 
-# Whether to go on: FALSE after an interrupt that no caller caused.
-.answer_request <- function(host, hosted, request) {
-  held <- hosted[[paste0(request$model, "@", request$version)]]
-  tryCatch({
-    asked <- .decode(held, request)
-    outputs <- .evaluated(held, asked)
-    made <- .encode(held, outputs, asked, request$typed)
-    wrong <- .Call(C_mlb_answer, host, made$plan, made$values, made$missing, made$typed)
-    if (!is.null(wrong)) .inside(simpleError(paste("its answer does not fit its signature:", wrong)))
-    TRUE
-  },
-  interrupt = function(e) isTRUE(.Call(C_mlb_refuse, host, 14L, "the server is shutting down", "UnavailableError", "")),
-  mlbridge_inside = function(e) .refuse_inside(host, held, e$cause),
-  mlbridge_error = function(e) {
-    text <- if (nchar(conditionMessage(e), "bytes") > 2000L) paste(substr(conditionMessage(e), 1L, 1000L), "...") else conditionMessage(e)
-    .Call(C_mlb_refuse, host, match(e$code, .statuses), enc2utf8(text), e$class_name, "")
-    TRUE
-  },
-  error = function(e) .refuse_inside(host, held, e))
+# Answers requests until something else comes, and says what: "interrupt", "stop", "nothing" once nothing is to be waited
+# for, "late".
+.answer_requests <- function(room, patience_ms, wait, until = Inf) repeat {
+  got <- allowInterrupts(.Call(C_mlb_take, room$host, patience_ms))
+  if (is.character(got)) {
+    if (got != "nothing" || !wait()) return(got)
+  } else if (is.finite(until) && proc.time()[["elapsed"]] > until) return("late")
+  else .answer_request(room, got)
 }
 
-.inside <- function(cause) stop(structure(class = c("mlbridge_inside", "error", "condition"), list(message = conditionMessage(cause), call = NULL, cause = cause)))
+# Runs the loop again after each error, which is the answer to the request at hand. The handlers stand around the loop:
+# setting them up for each request costs as much as a small model.
+.handled <- function(room, work) repeat {
+  end <- tryCatch(
+    withCallingHandlers(work(), warning = function(w) if (!is.null(room$held)) {
+      .server_log(room$held, "warning", conditionMessage(w))
+      tryInvokeRestart("muffleWarning")
+    }),
+    interrupt = function(e) {
+      ours <- is.null(room$held) || !isTRUE(.Call(C_mlb_refuse, room$host, 14L, "the server is shutting down", "UnavailableError", ""))
+      if (ours) "interrupt"  # no caller caused it
+    },
+    error = function(e) .refuse(room, e))
+  room$held <- NULL
+  if (!is.null(end)) return(end)
+}
+
+.answer_request <- function(room, request) {
+  held <- room$hosted[[paste0(request$model, "@", request$version)]]
+  room$inside <- FALSE
+  room$held <- held
+  asked <- .decode(held, request)
+  room$inside <- TRUE
+  outputs <- .evaluated(held, asked)
+  made <- .encode(held, outputs, asked, request$typed)
+  wrong <- .Call(C_mlb_answer, room$host, made$plan, made$values, made$missing, made$typed)
+  if (!is.null(wrong)) stop("its answer does not fit its signature: ", wrong)
+  room$held <- NULL
+}
 
 # The only place where interrupts are heard: Ctrl-C, or a caller who gave up.
 .evaluated <- function(held, asked) {
-  outputs <- withCallingHandlers(
-    tryCatch(allowInterrupts(held$model$session$run(asked$feeds, asked$wanted, NULL)), error = .inside),
-    warning = function(w) {
-      .server_log(held, "warning", conditionMessage(w))
-      tryInvokeRestart("muffleWarning")
-    })
-  absent <- setdiff(asked$wanted, names(outputs))
-  if (length(absent)) .inside(simpleError(paste("it gives no output", paste(absent, collapse = ", "))))
-  for (name in asked$wanted) if (.is_label(held$outputs[[name]]) && !identical(held$outputs[[name]]$missing, "allow") && any(outputs[[name]] < 0L))
-    .inside(simpleError(paste0("output ", name, ": a code outside its levels, and the signature says none is missing")))
+  outputs <- allowInterrupts(held$ask(asked$feeds, asked$wanted))
+  absent <- asked$wanted[!asked$wanted %in% names(outputs)]
+  if (length(absent)) stop("it gives no output ", paste(absent, collapse = ", "))
+  for (name in held$labels) if (name %in% asked$wanted && any(outputs[[name]] < 0L))
+    stop("output ", name, ": a code outside its levels, and the signature says none is missing")
   outputs
+}
+
+# The answer to a request that failed: by name where the request is at fault.
+.refuse <- function(room, e) {
+  if (is.null(room$held)) stop(e)  # of no request
+  if (room$inside || !inherits(e, "mlbridge_error")) return(.refuse_inside(room$host, room$held, e))
+  text <- if (nchar(conditionMessage(e), "bytes") > 2000L) paste(substr(conditionMessage(e), 1L, 1000L), "...") else conditionMessage(e)
+  .Call(C_mlb_refuse, room$host, match(e$code, .statuses), enc2utf8(text), e$class_name, "")
+  NULL
 }
 
 # What may cross the wire of a failure inside a model; the cause goes to the log, under an id that the caller gets.
@@ -177,14 +189,14 @@ mlb_serve <- function(models, address = "127.0.0.1:8001", token = NULL, tls = NU
   class <- if (is.null(cause$class_name)) "InferenceError" else cause$class_name
   if (class %in% names(known)) {
     .Call(C_mlb_refuse, host, match(toupper(.status_codes[[class]]), .statuses), known[[class]], class, "")
-    return(TRUE)
+    return(NULL)
   }
   id <- basename(tempfile(""))  # random, and without a step of the model's stream of random numbers
   .server_log(held, paste0("failed (correlation id ", id, ")"), conditionMessage(cause))
   away <- class %in% c("BridgeError", "WorkerDiedError", "UnavailableError", "MissingDependencyError")
   text <- paste0(if (away) "the model is not available" else "the model failed", " (correlation id ", id, ")")
   .Call(C_mlb_refuse, host, if (away) 14L else 13L, text, if (away) class else "InferenceError", id)
-  TRUE
+  NULL
 }
 
 .server_log <- function(held, what, text) message("mlbridge: ", held$name, "@", held$version, " ", what, ": ", text)

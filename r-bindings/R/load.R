@@ -70,6 +70,7 @@ mlb_load <- function(source, trust = "data", via = c("auto", "onnx", "native"), 
   unlink(package$folder, recursive = TRUE)
   held <- .hold(model, package$signature, implementation$options[setdiff(names(implementation$options), "packages")])
   .new_model(package$manifest$name, package$signature, list(
+    answer = function(feeds, wanted) answer_feeds(held, feeds, wanted),
     run = function(feeds, wanted, timeout_s) .within(timeout_s, answer_feeds(held, feeds, wanted)),
     close = function() held <<- NULL,
     describe = function() list(runtime = "r", device = "this R", route = "the model itself, in this R", trust = trust, parity = "the native model itself")))

@@ -2,7 +2,10 @@
 
 # What answering needs besides the model, worked out once.
 .hold <- function(model, signature, options = list()) {
-  list(model = model, signature = signature, options = options, layout = .layout(signature), classes = column_classes(model))
+  layout <- .layout(signature)
+  classes <- column_classes(model)
+  layout$blocks <- input_blocks(layout, classes)
+  list(model = model, signature = signature, options = options, layout = layout, classes = classes)
 }
 
 # Outputs by name for arrays that satisfy the signature.

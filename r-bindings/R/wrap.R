@@ -31,6 +31,7 @@ mlb_wrap <- function(model, sample = NULL, signature = NULL, options = list(), n
 }
 
 .local_session <- function(answer, route) list(
+  answer = answer,
   run = function(feeds, wanted, timeout_s) .within(timeout_s, answer(feeds, wanted)),
   close = function() NULL,
   describe = function() list(runtime = "r", device = "this R", route = route, trust = "a live object", parity = "the native model itself"))
