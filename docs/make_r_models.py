@@ -1,9 +1,16 @@
-"""Write docs/r-models.md: every model of the catalogue, fitted, converted and timed now. Needs R; `make docs` runs it."""
+"""Write docs/r-models.md: every model of the catalogue, fitted, converted and timed now. Needs R; `make docs` runs it.
+
+In pieces, where a machine is shared: `make_r_models.py FOLDER fit`, then `FOLDER time --seconds 200` until nothing is left,
+then `FOLDER write`. Without a folder all of it is done at once.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +18,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.frameworks.bench_r import LIMIT, Clock, parity  # noqa: E402
+from benchmarks.frameworks.bench_r import LIMIT, Clock, OneRow, parity  # noqa: E402
+from mlbridge.errors import MlbridgeError  # noqa: E402
+from mlbridge.frameworks.r import RFramework, read_rds  # noqa: E402
 
 HEAD = """# R models
 
@@ -51,28 +60,85 @@ values, numbers in and beyond their range.
 Error is the largest |a-b| / max(|b|, 1e-3 max|b|) of any output; ties are labels whose best scores are equal, which R breaks at random.
 Times are medians over rounds in which R and the converted model take turns, each round the quickest of a few calls of one row: R's
 `predict` of a data frame; `Model.predict` of the prepared array where all columns are numbers, else of a record; and the graph alone.
-They were taken on a machine at work: read the ratio, of R to `Model.predict`.
+Read the ratio, of R to `Model.predict`.
 
 | model | class | rows | largest error | labels changed | ties | R, µs | predict, µs | graph, µs | ratio |
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|
 """
 
 
-def line(module, case, times) -> str:
+REFUSALS = """
+## Refused, and in which words
+
+Each is fitted by R and read from its file; `tests/test_r_refusals.py` holds the conversion to it. `mb.load("r:model.rds")` runs them in R.
+
+| model | class | what is said |
+|---|---|---|
+"""
+
+
+def fit(module, folder: Path) -> None:
+    """Fit, convert and compare every model; what was found lies in the folder."""
+    cases, _ = module.fit_all(folder)
+    found = {}
+    for case in cases:
+        error, changed, tied, rows = 0.0, 0, 0, 0
+        for part, feeds in case.feeds.items():
+            one = module.compare(case.run(feeds), module.answers(case.stem, part), ties=module.tie_of(case.model))
+            error, changed, tied = max(error, one[0]), changed + one[1], tied + one[2]
+            rows += len(next(iter(feeds.values())))
+        found[case.name] = f"| {case.name} | {'/'.join(case.model.classes)} | {rows} | {error:.1e} | {changed} | {tied} |"
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+def clock_all(module, folder: Path, seconds: float = float("inf")) -> int:
+    """Time the models that have no times yet, for so long; return how many are left."""
+    times = _times(folder)
+    left = [name for name in _found(folder) if name not in times]
+    end = time.monotonic() + seconds
+    clock = Clock(module, folder)
+    while left and time.monotonic() < end:
+        name = left.pop(0)
+        got = clock.one_row(module.Case(folder, name))
+        times[name] = None if got is None else [t.tolist() for t in got]
+        (folder / "times.json").write_text(json.dumps(times))
+    clock.close()
+    return len(left)
+
+
+def _found(folder: Path) -> dict[str, str]:
+    return json.loads((folder / "found.json").read_text())
+
+
+def _times(folder: Path) -> dict[str, list[list[float]] | None]:
+    path = folder / "times.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def refusals(module) -> str:
+    """Return the table of models that are refused, in the words of the error."""
+    lines, framework = [], RFramework()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        module.run_r("refused.R", made)
+        for path in sorted(folder.glob("*.rds")):
+            model = read_rds(path.read_bytes())
+            try:
+                framework.convert(model, folder, signature=framework.infer(model, None))
+            except MlbridgeError as exc:
+                lines.append(f"| {path.stem} | {'/'.join(model.classes)} | {exc.message.replace('|', chr(92) + '|')} |")
+    return REFUSALS + "\n".join(lines) + "\n"
+
+
+def line(start: str, times: OneRow | None) -> str:
     """Return one model's row of the table."""
-    error, changed, tied, rows = 0.0, 0, 0, 0
-    for part, feeds in case.feeds.items():
-        one = module.compare(case.run(feeds), module.answers(case.stem, part), ties=module.tie_of(case.model))
-        error, changed, tied = max(error, one[0]), changed + one[1], tied + one[2]
-        rows += len(next(iter(feeds.values())))
-    start = f"| {case.name} | {'/'.join(case.model.classes)} | {rows} | {error:.1e} | {changed} | {tied} |"
     if times is None:
         return f"{start} fails on one row | | | |"
     r, ours, graph = (1e6 * np.median(t) for t in times)
     return f"{start} {r:.0f} | {ours:.0f} | {graph:.0f} | {ratio(times):.0f} |"
 
 
-def ratio(times) -> float:
+def ratio(times: OneRow) -> float:
     """Return how many times quicker than R's predict ours is: the median over rounds."""
     return float(np.median(times.r / times.predict))
 
@@ -88,21 +154,38 @@ def summary(names: list[str], ratios: np.ndarray) -> str:
     )
 
 
+def write(module, folder: Path) -> None:
+    """Write the page."""
+    times = {name: None if t is None else OneRow(*map(np.array, t)) for name, t in _times(folder).items()}
+    found = _found(folder)
+    lines = [line(start, times[name]) for name, start in found.items()]
+    timed = {name: ratio(times[name]) for name in found if times[name] is not None}
+    said = summary(list(timed), np.array(list(timed.values())))
+    (ROOT / "docs" / "r-models.md").write_text(HEAD + "\n".join(lines) + "\n" + said + refusals(module), encoding="utf-8")
+
+
 def main() -> None:
-    """Fit, convert, compare, time and write."""
+    """Do the step that is asked for, or all."""
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("folder", type=Path, nargs="?", help="where the pieces lie")
+    words.add_argument("step", choices=("fit", "time", "write"), nargs="?")
+    words.add_argument("--seconds", type=float, default=float("inf"), help="how long to time")
+    asked = words.parse_args()
     module = parity()
     absent = module.missing_tools()
     if absent:
         raise SystemExit(absent)
-    with tempfile.TemporaryDirectory() as folder:
-        cases, _ = module.fit_all(Path(folder))
-        clock = Clock(module, Path(folder))
-        times = [clock.one_row(case) for case in cases]
-        clock.close()
-        lines = [line(module, case, t) for case, t in zip(cases, times)]
-    timed = [(case.name, ratio(t)) for case, t in zip(cases, times) if t is not None]
-    text = HEAD + "\n".join(lines) + "\n" + summary([n for n, _ in timed], np.array([r for _, r in timed]))
-    (ROOT / "docs" / "r-models.md").write_text(text, encoding="utf-8")
+    if asked.folder is None:
+        with tempfile.TemporaryDirectory() as made:
+            fit(module, Path(made))
+            clock_all(module, Path(made))
+            write(module, Path(made))
+        return
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    if asked.step == "time":
+        sys.stdout.write(f"{clock_all(module, asked.folder, asked.seconds)} left\n")
+    else:
+        {"fit": fit, "write": write}[asked.step](module, asked.folder)
 
 
 if __name__ == "__main__":
