@@ -1,6 +1,6 @@
 """The command line: convert, inspect, predict, verify, check, serve, bench, doctor.
 
-Rooms: `tables` (files of rows), `findings` (what `doctor` finds). Thin: every command calls the library and prints. Exit codes: 0, 2 caller, 65 file, 69 machine, 70 model.
+Rooms: `tables` (files of rows), `findings` (what `doctor` finds), `serving` (what `serve` can be told). Thin: every command calls the library and prints. Exit codes: 0, 2 caller, 65 file, 69 machine, 70 model.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..pipeline import Pipeline
 from ..pipeline.checking import check_saved
 from .benching import measure, show
 from .findings import findings
+from .serving import options, settings_of, versions_of
 from .tables import CHUNK_ROWS, Writer, chunks, read_table, rows_of, typed
 
 __all__ = ["main"]
@@ -245,71 +246,29 @@ def check(pipeline: str, stage: str, new: str, strict: bool) -> None:
 
 @main.command(context_settings={"show_default": True})
 @click.argument("models", nargs=-1, required=True)
-@click.option("--grpc", default=None, help="Address of the gRPC service; 127.0.0.1:8001 where no address is given at all.")
-@click.option("--http", default=None, help="Address of the REST service, e.g. 127.0.0.1:8000.")
-@click.option("--trust", default="data", help="For the models' files.")
-@click.option("--max-message-mib", default=16, help="Largest request.")
-@click.option("--token-file", type=click.Path(exists=True), help="A file whose text clients must send as bearer token.")
-@click.option("--tls-cert", type=click.Path(exists=True))
-@click.option("--tls-key", type=click.Path(exists=True))
-@click.option("--insecure", is_flag=True, help="Allow an address beyond this machine without TLS and token.")
+@options
 @_guarded
-def serve(
-    models: tuple[str, ...],
-    grpc: str | None,
-    http: str | None,
-    trust: str,
-    max_message_mib: int,
-    token_file: str | None,
-    tls_cert: str | None,
-    tls_key: str | None,
-    insecure: bool,
-) -> None:
+def serve(models: tuple[str, ...], **given: Any) -> None:
     """Serve MODELS, each NAME=PATH or NAME@VERSION=PATH, on the Open Inference Protocol.
 
     \b
-    Example:
+    Examples:
       mlbridge serve churn=a.mlb fraud@2=b.mlb --grpc 127.0.0.1:8001 --http 127.0.0.1:8000
+      mlbridge serve churn=a.mlb churn@2=b.mlb --default churn=1
+      mlbridge serve churn=a.mlb --operator 127.0.0.1:8002 --operator-token-file operator.token
+      mlbridge serve churn=a.mlb --grpc 0.0.0.0:8001 --tls-cert cert.pem --tls-key key.pem --token-file token
+      mlbridge serve churn=a.mlb --grpc 0.0.0.0:8001 --tls-cert cert.pem --tls-key key.pem --tls-client-ca clients.pem
     """
     try:
         from ..server import run
     except ImportError as exc:
         raise plugins.missing(exc) from exc
-    if (tls_cert is None) != (tls_key is None):
-        raise errors.InputError("--tls-cert and --tls-key go together", hint="pass the paths of both PEM files")
-    token = None if token_file is None else Path(token_file).read_text("utf-8").strip()
-    table = _versions(models)
-    sys.exit(
-        run(
-            table,
-            on_ready=lambda server: click.echo(
-                f"serving {', '.join(table)} on " + " ".join(f"{k}={v}" for k, v in server.addresses.items()), err=True
-            ),
-            grpc=grpc,
-            http=http,
-            trust=trust,
-            max_message_mib=max_message_mib,
-            token=token,
-            tls=None if tls_cert is None else (tls_key, tls_cert),
-            insecure=insecure,
-        )
-    )
+    table, settings = versions_of(models), settings_of(given)
 
+    def on_ready(server: Any) -> None:
+        click.echo(f"serving {', '.join(table)} on " + " ".join(f"{k}={v}" for k, v in server.addresses.items()), err=True)
 
-def _versions(models: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Read NAME=PATH and NAME@VERSION=PATH into name to version to path."""
-    table: dict[str, dict[str, str]] = {}
-    for text in models:
-        name, sign, path = text.partition("=")
-        name, _, version = name.partition("@")
-        if not sign:
-            raise errors.InputError(f"{text!r} is not NAME=PATH", hint="write churn=churn.mlb")
-        if (version or "1") in table.setdefault(name, {}):
-            raise errors.InputError(
-                f"{name} has version {version or '1'} twice", hint=f"write {name}@2=…; a name without a version is version 1"
-            )
-        table[name][version or "1"] = path
-    return table
+    sys.exit(run(table, on_ready=on_ready, **settings))
 
 
 @main.command()

@@ -159,13 +159,14 @@ def serve(models: Mapping[str, Any], **settings: Any) -> Server:
     """
     if not isinstance(models, Mapping):
         raise InputError("models must be a dict of name to model")
-    wanted = Settings.of(settings)
+    wanted, named = Settings.of(settings), _versions(models)
+    _check_defaults(wanted.default or {}, named)
     where = wanted.addresses()
     repository = Repository(_opener(wanted.trust), wanted)
     service = Service(repository, write_signature=wanted.write_signature, version=_version())
     server = Server(repository, service)
     try:
-        for name, version, source in _versions(models):
+        for name, version, source in named:
             repository.add(name, source, version=version, default=(wanted.default or {}).get(name))
         for kind, (host, port) in where.items():
             server._listen(kind, host, port, wanted)
@@ -221,6 +222,13 @@ def _versions(models: Mapping[str, Any]) -> Sequence[tuple[str, str, Any]]:
         for version, model in source.items() if isinstance(source, Mapping) else [("1", source)]:
             out.append((name, str(version), model))
     return out
+
+
+def _check_defaults(defaults: Mapping[str, str], named: Sequence[tuple[str, str, Any]]) -> None:
+    served = {(name, version) for name, version, _ in named}
+    problems = [f"default: there is no version {v!r} of a model {n!r}" for n, v in defaults.items() if (n, v) not in served]
+    if problems:
+        raise InputError("; ".join(problems), problems=problems, hint="default is name to one of its versions, as text")
 
 
 def _opener(trust: str) -> Callable[[Any], Model]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -25,7 +26,7 @@ class Settings:
     operator : str, optional
         Address of a second gRPC listener that also takes the repository calls; off by default.
     token, operator_token : str, optional
-        What callers show as ``authorization: Bearer …``.
+        What callers show as ``authorization: Bearer …``; without, the environment's ``MLBRIDGE_TOKEN`` and the clients' token.
     tls : tuple or dict, optional
         (key, certificate[, client_authority]): paths of PEM files.
     insecure : bool
@@ -87,7 +88,8 @@ class Settings:
         ]
         if problems:
             raise InputError("; ".join(problems), problems=problems, hint=f"the settings are {', '.join(names)}")
-        return cls(**{**given, "tls": Tls.of(given.get("tls"))})
+        token = given.get("token")
+        return cls(**{**given, "tls": Tls.of(given.get("tls")), "token": os.environ.get("MLBRIDGE_TOKEN") if token is None else token})
 
     def addresses(self) -> dict[str, tuple[str, int]]:
         """Return listener to (host, port); InputError for one that others can reach and nothing protects."""
