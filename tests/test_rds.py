@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import resource
 import struct
 import sys
 import tracemalloc
@@ -341,4 +342,7 @@ def test_5000_damaged_files_give_artifact_errors_only():
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("part", range(10))
 def test_100000_damaged_files_give_artifact_errors_only(part):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     assert _fuzz(10_000, 100 + part) > 0
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown * (1 if sys.platform == "darwin" else 1024) < 600_000_000

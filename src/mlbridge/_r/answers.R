@@ -7,9 +7,11 @@ mlb_answers <- function(model, newdata, wanted = "prediction", options = list(),
 # Some packages break ties at random: each question starts from the state of `set.seed(0)` in a fresh process, whatever
 # generator a model chose before. Putting `.Random.seed` back would not do: randomForest's C code never reads it.
 same_start <- function() {
-  usual <- identical(globalenv()$.Random.seed[1L], 10403L)  # R's own generators; naming them costs seven times as much
-  if (usual) set.seed(0) else set.seed(0, "default", "default", "default")
+  kind <- globalenv()$.Random.seed[1L]
+  # R's own generators; naming them costs seven times as much
+  if (is.null(kind) || kind != 10403L) set.seed(0, "default", "default", "default") else .seed()
 }
+.seed <- function() set.seed(0)
 
 .ask <- function(...) {
   same_start()

@@ -63,6 +63,24 @@ input_blocks <- function(layout, classes) lapply(seq_along(layout$in.name), func
   out
 }
 
+.rows_of_frame <- function(frame) .row_names_info(frame, 2L)
+
+# A block of plain numbers as a data frame: the way that small calls go.
+.numbers_as_frame <- function(block, labels) {
+  d <- dim(block)
+  if (length(d) != 2L) d <- c(length(block), 1L)
+  if (is.double(block) && anyNA(block)) block[is.nan(block)] <- NA
+  if (d[2L] == 1L) {
+    dim(block) <- NULL
+    columns <- list(block)
+  } else if (d[1L] == 1L) {
+    dim(block) <- NULL
+    columns <- as.list(block)
+  } else columns <- lapply(seq_len(d[2L]), function(j) block[, j])
+  attributes(columns) <- list(names = labels, class = "data.frame", row.names = c(NA_integer_, -d[1L]))
+  columns
+}
+
 .as_frame <- function(columns) {
   rows <- if (length(columns)) .rows(columns[[1L]]) else 0L
   attributes(columns) <- list(names = names(columns), class = "data.frame", row.names = c(NA_integer_, -rows))  # the short form
@@ -74,7 +92,7 @@ newdata_of <- function(feeds, layout, classes) {
   blocks <- if (is.null(layout$blocks)) input_blocks(layout, classes) else layout$blocks
   first <- blocks[[1L]]
   if (length(blocks) == 1L) {
-    if (first$numbers) return(.as_frame(.columns_of(.without_nan(feeds[[1L]]), first$labels)))
+    if (first$numbers) return(.numbers_as_frame(feeds[[1L]], first$labels))
     if (!length(first$at) && !layout$script && length(dim(feeds[[1L]])) == 2L) return(.without_nan(feeds[[1L]]))
   }
   out <- list()

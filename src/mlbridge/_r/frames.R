@@ -18,8 +18,13 @@
 .gone <- function() .stop_as("mlbridge_gone", "the connection ended")
 .malformed <- function(...) .stop_as("mlbridge_malformed", paste0("a malformed frame: ", ...))
 
+# Where R's reading and writing is asked; the worker asks without what R's own functions look at first.
+.read <- function(from, what, n) readBin(from, what, n, endian = "little")
+.write <- function(v, to) writeBin(v, to, endian = "little")
+.bytes <- function(v) writeBin(v, raw(), endian = "little")
+
 .take <- function(con, n) {
-  got <- readBin(con, "raw", n, endian = "little")
+  got <- .read(con, "raw", n)
   if (length(got) < n) .gone()
   got
 }
@@ -149,7 +154,7 @@
 }
 
 .learn <- function(payload) {
-  raws <- writeBin(payload, raw(), endian = "little")
+  raws <- .bytes(payload)
   at <- 0
   places <- list()
   specs <- .walk(length(raws),
@@ -167,9 +172,7 @@
 }
 
 # All parts of a frame are multiples of 8 bytes: a payload read as doubles needs no further reading where it holds doubles.
-.read_whole <- function(con, size, columns) {
-  payload <- readBin(con, "double", size / 8, endian = "little")
-  if (length(payload) < size / 8) .gone()
+.whole <- function(payload, size, columns) {
   key <- as.character(size)
   known <- .layouts[[key]]
   if (is.null(known) || !identical(payload[known$fixed], known$marks, FALSE, FALSE)) {
@@ -182,7 +185,7 @@
     spec <- known$specs[[i]]
     value <- payload[tensors[[i]]]
     if (spec$code != 13L) {
-      raws <- writeBin(value, raw(), endian = "little")
+      raws <- .bytes(value)
       data <- seq_len(spec$bytes)
       if (length(raws) > spec$bytes && any(raws[-data] != 0L)) .malformed("padding is not zero")
       value <- .held(raws[data], spec)
@@ -192,7 +195,19 @@
     }
     tensors[[i]] <- value
   }
+  .last$one <- .one_of(known, columns)
   list(tensors = tensors, specs = known$specs)
+}
+
+# Of a payload that is one tensor of numbers as R holds them: what stands before the numbers. The next one is likely alike.
+.one_of <- function(known, columns) {
+  if (length(known$specs) != 1L) return(NULL)
+  spec <- known$specs[[1L]]
+  deep <- length(spec$dims) > 1L
+  if (spec$code != 13L || spec$count == 0 || (deep && !columns && max(spec$dims) != spec$count)) return(NULL)
+  mark <- .bytes(known$marks)
+  list(mark = mark, bytes = length(mark), count = spec$count, dims = if (deep) spec$dims, specs = known$specs,
+    tensors = stats::setNames(list(NULL), spec$name))
 }
 
 .read_pieces <- function(con, size, columns) {
@@ -201,7 +216,8 @@
   list(tensors = tensors, specs = specs)
 }
 
-.last <- list2env(list(start = NULL))  # the header of the last frame without its id: the next one is likely alike
+# The header of the last frame without its id, and its layout where it was `.one_of`: the next one is likely alike.
+.last <- list2env(list(start = NULL, one = NULL))
 
 .header <- function(start) {
   numbers <- readBin(start, "integer", 3L, endian = "little")
@@ -212,20 +228,45 @@
   .last$type <- names(.types)[kind %% 256L]
   .last$columns <- kind >= 256L
   .last$size <- numbers[3L]
+  .last$one <- NULL
   .last$start <- start
 }
 
 # Reads one frame: type, id, the tensors' values by name (one that R cannot hold is a condition) and what the frame said of
 # each (code, dims). Of PING the payload, unread.
 read_frame <- function(con) {
-  head <- readBin(con, "raw", 16L, endian = "little")  # the default costs another look-up
+  head <- .read(con, "raw", 16L)
   if (length(head) < 16L) .gone()
   start <- head[1:12]
   last <- .last
   if (!identical(start, last$start)) .header(start)
+  else if (!is.null(one <- last$one)) {
+    mark <- .read(con, "raw", one$bytes)
+    if (!identical(mark, one$mark)) return(.read_rest(con, head, mark))
+    value <- .read(con, "double", one$count)
+    if (length(value) < one$count) .gone()
+    if (!is.null(one$dims)) dim(value) <- one$dims
+    tensors <- one$tensors
+    tensors[[1L]] <- value
+    return(list(type = last$type, id = head[13:16], tensors = tensors, specs = one$specs))
+  }
   size <- last$size
   if (last$type == "PING") return(list(type = "PING", head = head, payload = .take(con, size)))
-  got <- if (size < .whole_below) .read_whole(con, size, last$columns) else .read_pieces(con, size, last$columns)
+  if (size >= .whole_below) got <- .read_pieces(con, size, last$columns)
+  else {
+    payload <- .read(con, "double", size / 8)
+    if (length(payload) < size / 8) .gone()
+    got <- .whole(payload, size, last$columns)
+  }
+  list(type = last$type, id = head[13:16], tensors = got$tensors, specs = got$specs)
+}
+
+# A frame that is as long as the last and not alike.
+.read_rest <- function(con, head, begun) {
+  last <- .last
+  last$one <- NULL
+  payload <- .read(c(begun, .take(con, last$size - length(begun))), "double", last$size / 8)
+  got <- .whole(payload, last$size, last$columns)
   list(type = last$type, id = head[13:16], tensors = got$tensors, specs = got$specs)
 }
 
@@ -305,7 +346,7 @@ frame_value <- function(name, v) {
     v <- frame_value(name, v)
     code <- if (is.double(v)) 13L else if (is.integer(v)) 4L else if (is.character(v)) 14L else 1L
   }
-  data <- if (code == 13L && is.double(v)) writeBin(as.vector(v), raw(), endian = "little") else .encode_values(as.vector(v), code)
+  data <- if (code == 13L && is.double(v)) .bytes(as.vector(v)) else .encode_values(as.vector(v), code)
   head <- .head_of(name, code, dims, length(data))
   c(head$bytes, data, head$padding)
 }
@@ -325,7 +366,7 @@ write_frame <- function(con, type, tensors, id = raw(4L)) {
   size <- 8 + sum(lengths(parts))
   if (size > .max_payload) return(FALSE)
   start <- .start_of(.types[[type]] + columns, size, length(parts))
-  writeBin(if (length(parts) == 1L) c(start[1:12], id, start[13:20], parts[[1L]]) else c(start[1:12], id, start[13:20], unlist(parts)), con)
+  .write(if (length(parts) == 1L) c(start[1:12], id, start[13:20], parts[[1L]]) else c(start[1:12], id, start[13:20], unlist(parts)), con)
   TRUE
 }
 
@@ -339,7 +380,7 @@ write_frame <- function(con, type, tensors, id = raw(4L)) {
     start <- .start_of(.types[[type]], 8 + length(head) + n, 1L)
     list2env(list(label = label, type = type, n = length(v), before = start[1:12], behind = c(start[13:20], head)), sent)
   }
-  writeBin(c(sent$before, id, sent$behind, writeBin(v, raw(), endian = "little")), con, endian = "little")
+  .write(c(sent$before, id, sent$behind, .bytes(v)), con)
   TRUE
 }
 

@@ -55,7 +55,8 @@ load_model <- function(tensors) {
   layout$blocks <- input_blocks(layout, classes)
   labelled <- which(lengths(layout$out.levels) > 0L)
   chances <- which(layout$out.name == "probabilities")
-  list(model = model, inputs = layout$in.name, outputs = layout$out.name, places = seq_along(layout$out.name), script = layout$script,
+  plain <- if (length(layout$blocks) == 1L && layout$blocks[[1L]]$numbers) layout$blocks[[1L]]$labels  # one block of plain numbers
+  list(model = model, plain = plain, inputs = layout$in.name, outputs = layout$out.name, places = seq_along(layout$out.name), script = layout$script,
     layout = layout, classes = classes, options = options,
     levels = if (length(labelled)) layout$out.levels[[labelled[1]]] else if (length(chances)) layout$out.columns[[chances[1]]],
     widths = ifelse(layout$out.rank == 2L, pmax(layout$out.width, 1L), NA),
@@ -79,8 +80,8 @@ run_model <- function(held, feeds, wanted = NULL) {
   places <- if (is.null(wanted)) held$places else .asked_for(held, wanted)
   feeds <- feeds[held$inputs]
   for (f in feeds) if (is.list(f)) .fail("InputError", conditionMessage(f))  # a value that R cannot hold
-  newdata <- newdata_of(feeds, held$layout, held$classes)
-  rows <- if (is.data.frame(newdata)) .row_names_info(newdata, 2L) else nrow(newdata)
+  newdata <- if (is.null(held$plain)) newdata_of(feeds, held$layout, held$classes) else .numbers_as_frame(feeds[[1L]], held$plain)
+  rows <- if (is.list(newdata)) .rows_of_frame(newdata) else dim(newdata)[1L]
   wanted <- held$outputs[places]
   if (rows == 0L) return(stats::setNames(lapply(places, function(i) .empty(held, i)), wanted))
   if (held$script) {
@@ -130,13 +131,18 @@ run_model <- function(held, feeds, wanted = NULL) {
   tryInvokeRestart("muffleMessage")
 }
 
+# Interrupts are heard while a model is asked, and nowhere else. `allowInterrupts()` costs ten times as much.
+.hear_interrupts <- function(yes) .Internal(interruptsSuspended(!yes))
+
 # Evaluates with warnings and messages logged; an error comes back as a refusal with R's classes, call and trace, the end
 # of the connection as NULL.
 guarded <- function(work) {
   trace <- character()
   tryCatch(
     withCallingHandlers(work(), warning = .log_warning, message = .log_message,
+      interrupt = function(e) .hear_interrupts(FALSE),
       error = function(e) {
+        .hear_interrupts(FALSE)  # before the call is left: none may end the loop
         calls <- utils::head(sys.calls(), -2L)  # without this handler
         trace <<- tryCatch(.trace(calls), error = function(e) character())
       }
@@ -194,8 +200,11 @@ guarded <- function(work) {
     room$id <- frame$id
     tensors <- frame$tensors
     if (frame$type == "RUN") {
-      held <- room$models[[if (is.null(tensors$`@model`)) "0" else .number(tensors, "@model")]]
-      .answer(con, frame$id, allowInterrupts(run_model(held, tensors, tensors$`@outputs`)))
+      held <- room$models[[if (is.null(tensors[["@model"]])) "0" else .number(tensors, "@model")]]
+      .hear_interrupts(TRUE)
+      values <- run_model(held, tensors, tensors[["@outputs"]])
+      .hear_interrupts(FALSE)
+      .answer(con, frame$id, values)
     } else if (frame$type == "PING") .pong(con, frame)
     else if (frame$type == "LOAD") .load(room, frame)
     else if (frame$type != "CLOSE") .malformed("one of type ", frame$type, " was not expected")
