@@ -103,6 +103,24 @@ def test_a_value_that_is_refused_is_refused_by_name_behind_a_known_head():
             np.testing.assert_array_equal(_ask(service, bad)[0], bad * 2)
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_a_nan_is_found_among_few_numbers_and_many_and_nothing_else_is_taken_for_one(dtype):
+    from mlbridge.server.shortcuts import _holds_nan
+
+    rng, width = np.random.default_rng(11), np.dtype(dtype).itemsize
+    found = 0
+    for i in range(3_000):
+        n = int(rng.integers(1, 130))
+        raw = bytearray(rng.integers(0, 256, n * width, dtype=np.uint8) if i % 2 else rng.normal(size=n).astype(dtype).tobytes())
+        numbers = np.frombuffer(raw, dtype)
+        if i % 3 == 0:
+            numbers[rng.integers(n)] = rng.choice([np.nan, -np.nan, np.inf, -np.inf, np.finfo(dtype).max])
+        want = bool(np.isnan(numbers).any())
+        assert _holds_nan(bytes(raw), numbers) is want
+        found += want
+    assert 300 < found < 2_700
+
+
 def test_heads_are_bounded(service):
     for n in range(1, 700):
         _ask(service, np.ones((n, 3)))
