@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -37,35 +34,12 @@ class Double(MLModel):
 """
 
 
-def _free_ports(n):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    from benchmarks.peers.environment import environment
+def address():
+    from benchmarks.peers.mlserving import mlserver
 
-    python = environment("mlserver")
-    folder = tmp_path_factory.mktemp("mlserver")
-    http, line, metrics = _free_ports(3)
-    (folder / "doubling.py").write_text(MODEL)
-    (folder / "model-settings.json").write_text(json.dumps({"name": "double", "implementation": "doubling.Double"}))
-    settings = {"parallel_workers": 0, "host": "127.0.0.1", "http_port": http, "grpc_port": line, "metrics_port": metrics}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    with open(folder / "log", "w") as log:
-        child = subprocess.Popen([str(python.parent / "mlserver"), "start", "."], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    ends = time.monotonic() + 90
-    while "gRPC server running" not in (folder / "log").read_text():
-        assert child.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < ends, (folder / "log").read_text()
-        threading.Event().wait(0.1)
-    yield f"127.0.0.1:{line}"
-    child.terminate()
-    child.wait(30)
+    with mlserver(MODEL, "Double") as server:
+        yield server.address
 
 
 def _load(address, name):
