@@ -321,3 +321,21 @@ def test_unpickling_loads_the_bytes_it_hashed(model, tmp_path, monkeypatch):
     monkeypatch.setattr(mb._api, "open_artifact", lambda source, **k: opened.append(str(source)) or real(source, **k))
     pickle.loads(data).close()
     assert opened.count(str(tmp_path / "m.mlb")) == 1
+
+
+@pytest.mark.parametrize("via", ["auto", "onnx"])
+def test_a_device_that_was_demanded_is_not_replaced_by_the_native_route(via):
+    x = np.zeros((4, 2))
+    with pytest.raises(mb.errors.UnavailableError):
+        mb.wrap(LogisticRegression().fit(x, [0, 1, 0, 1]), sample=x, via=via, provider="NoSuchExecutionProvider")
+
+
+def test_a_class_is_told_from_a_model():
+    with pytest.raises(InputError, match="LogisticRegression is a class"):
+        mb.wrap(LogisticRegression)
+
+
+def test_a_file_that_is_no_model_is_not_called_one(tmp_path):
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(mb.errors.UntrustedArtifactError, match="not a model file that mlbridge knows"):
+        mb.load(tmp_path / "table.csv")

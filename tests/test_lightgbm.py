@@ -150,6 +150,7 @@ def test_a_saved_file_is_read_without_the_library_and_answers_alike(churn, tmp_p
     assert done.stdout.strip() == "model.onnx", done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")  # its successor is not in the oldest LightGBM we take
 def test_rounds_can_be_chosen_and_the_best_ones_are_the_default(tmp_path):
     rng = np.random.default_rng(3)
     x = table(rng, False, False)

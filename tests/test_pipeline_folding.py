@@ -1,5 +1,7 @@
 """Folding: chains of affine steps of a fused graph become one product, with the answers of the steps themselves."""
 
+import contextlib
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -22,19 +24,24 @@ def _ops(model):
     return [n.op_type for n in onnx.load_model_from_string(stage._session.engine.model).graph.node]
 
 
+@contextlib.contextmanager
 def _line(x, *steps):
     stages = {}
     for i, (step, target) in enumerate(steps):
         fitted = step.fit(x) if target is None else step.fit(x, target)
         stages[f"s{i}"] = mb.wrap(fitted, sample=x)
         x = fitted.transform(x) if target is None else x
-    return mb.Pipeline("line", stages)
+    with contextlib.ExitStack() as kept:
+        for stage in stages.values():
+            kept.enter_context(stage)
+        with mb.Pipeline("line", stages) as p:
+            yield p
 
 
 def test_scalers_components_and_a_linear_model_become_one_product():
     y = X[:, 0] + X[:, 1] > 0
-    p = _line(X, (StandardScaler(), None), (PCA(4), None), (StandardScaler(), None), (LogisticRegression(), y))
-    with p, p.fuse(X) as fused:
+    line = _line(X, (StandardScaler(), None), (PCA(4), None), (StandardScaler(), None), (LogisticRegression(), y))
+    with line as p, p.fuse(X) as fused:
         ops = _ops(fused)
         assert ops.count("MatMul") == 1
         assert not {"Sub", "Div"} & set(ops[: ops.index("MatMul") + 2])
@@ -47,21 +54,20 @@ def test_scalers_components_and_a_linear_model_become_one_product():
 def test_far_from_the_origin_the_steps_stay_apart():
     # x·s - mean·s loses the digits that x - mean keeps: the verification sees it, and the unfolded graph is taken
     far = X + 1e9
-    p = _line(far, (StandardScaler(), None), (Ridge(), X[:, 0]))
-    with p, p.fuse(far) as fused:
+    with _line(far, (StandardScaler(), None), (Ridge(), X[:, 0])) as p, p.fuse(far) as fused:
         assert _ops(fused)[:2] == ["Sub", "Div"]
         assert fused.report.verified
         np.testing.assert_array_equal(fused.predict(far)["prediction"], p.predict(far)["prediction"])
 
 
 def test_without_rows_to_verify_on_nothing_is_folded():
-    p = _line(X, (StandardScaler(), None), (Ridge(), X[:, 0]))
-    for stage in p.stages.values():
-        stage.samples = None
-    p.samples = None
-    with p, p.fuse() as fused:
-        assert _ops(fused)[:2] == ["Sub", "Div"]
-        np.testing.assert_array_equal(fused.predict(X)["prediction"], p.predict(X)["prediction"])
+    with _line(X, (StandardScaler(), None), (Ridge(), X[:, 0])) as p:
+        for stage in p.stages.values():
+            stage.samples = None
+        p.samples = None
+        with p.fuse() as fused:
+            assert _ops(fused)[:2] == ["Sub", "Div"]
+            np.testing.assert_array_equal(fused.predict(X)["prediction"], p.predict(X)["prediction"])
 
 
 def test_a_bottleneck_is_not_multiplied_out():

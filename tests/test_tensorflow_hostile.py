@@ -10,6 +10,7 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 K = keras.layers
 RNG = np.random.default_rng(5)
+pytestmark = pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer:UserWarning")  # subclasses that use not every layer
 
 
 def f(*shape):

@@ -97,6 +97,11 @@ class TrustDemand:
                 hint="the file is not the one that was trusted; find out why before you trust this one",
             )
         level = artifact.trust if needed is None else needed
+        if artifact.format == "unknown":
+            raise UntrustedArtifactError(
+                f"{artifact.label}: not a model file that mlbridge knows; what is unknown may run code, and trust is {self.level.name.lower()!r}",
+                hint="name its runtime in a URI (python:, r:, jvm:) with trust='code', if you trust where it comes from",
+            )
         what = "would execute code" if level is Trust.CODE else "names types of its own"
         raise UntrustedArtifactError(
             f"{artifact.label}: loading a {artifact.format!r} model {what}, and trust is {self.level.name.lower()!r}",

@@ -3,6 +3,7 @@
 import contextlib
 import pickle
 import zipfile
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -19,7 +20,7 @@ class Payload:
         self.marker = str(marker)
 
     def __reduce__(self):
-        return (open, (self.marker, "w"))
+        return (Path.touch, (Path(self.marker),))
 
 
 def _pickle(folder, marker):
@@ -45,7 +46,7 @@ def _npz(folder, marker):
 
 def _keras(folder, marker):
     keras = pytest.importorskip("keras")
-    code = f"lambda x: (open({str(marker)!r}, 'w'), x)[1]"
+    code = f"lambda x: (open({str(marker)!r}, 'w').close(), x)[1]"
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(eval(code))])
     marker.unlink(missing_ok=True)
     model.save(folder / "m.keras")
@@ -56,7 +57,7 @@ def _keras(folder, marker):
 def _keras_h5(folder, marker):
     pytest.importorskip("h5py")
     keras = pytest.importorskip("keras")
-    code = f"lambda x: (open({str(marker)!r}, 'w'), x)[1]"
+    code = f"lambda x: (open({str(marker)!r}, 'w').close(), x)[1]"
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(eval(code))])
     model.save(folder / "m.h5")
     marker.unlink(missing_ok=True)

@@ -31,6 +31,8 @@ def arrays_of(sample: Any) -> Any:
 
 def wrap_bare(model: object, sample: object | None, signature: Signature | None, wishes: Wishes) -> Model:
     """Wrap what no framework knows: an ONNX graph, a function with a signature, another runtime's object."""
+    if isinstance(model, type):
+        raise InputError(f"{model.__qualname__} is a class, not a model", hint="fit one, and pass the fitted object")
     runtime = plugins.runtime_for(model)
     if runtime is None:
         raise UnsupportedError(

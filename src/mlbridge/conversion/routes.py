@@ -21,6 +21,7 @@ from ..errors import (
     MissingDependencyError,
     MlbridgeError,
     SignatureError,
+    UnavailableError,
     UnsupportedError,
     UnverifiedConversionWarning,
 )
@@ -207,6 +208,10 @@ def realise(source: Source, sample: object | None, wishes: Wishes) -> Model:
     if wishes.via != "native":
         try:
             session, report, runtime = _convert(source, feeds, running, wishes)
+        except UnavailableError:
+            if running is not None:
+                running[1].close()
+            raise
         except ConversionError as exc:
             if wishes.via == "onnx" or running is None:
                 if running is not None:
@@ -302,7 +307,7 @@ def _convert(
     try:
         path = source.framework.convert(source.model, folder, signature=source.signature, **keywords)
         session = runtime.load(open_artifact(path), signature=source.signature, **wishes.placing, **wishes.options.of(runtime))
-    except (ConversionError, MissingDependencyError):
+    except (ConversionError, UnavailableError):  # a device that was demanded and is not there is no matter of conversion
         raise
     except MlbridgeError as exc:
         raise ConversionError(f"{source.framework.name}: the converted graph does not load: {exc.message}") from exc
