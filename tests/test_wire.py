@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -263,6 +264,17 @@ def test_ten_thousand_fuzzed_requests_decode_or_are_refused_by_type():
 def test_a_million_fuzzed_requests_decode_or_are_refused_by_type():
     good, _ = _fuzz(1_000_000, 8)
     assert good > 50_000
+
+
+def test_a_signalling_nan_is_a_nan_and_warns_nobody():
+    request = pb.ModelInferRequest()
+    request.inputs.add(name="features", datatype="FP32", shape=[1, 3])
+    request.raw_input_contents.append(np.array([0x7F800001, 0x3F800000, 0xFF800001], "<u4").tobytes())
+    signature = Signature([TensorSpec("features", "float64", ("rows", 3), missing="allow")], [TensorSpec("y", "float64", ("rows",))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        how = _codec(signature).decode(request)
+    assert np.isnan(how.feeds["features"]).tolist() == [[True, False, True]]
 
 
 def test_raw_requests_decode_bit_for_bit():

@@ -193,10 +193,10 @@ def _number(values: np.ndarray, spec: TensorSpec, where: str, problems: list[str
 
 
 def _to_float(values: np.ndarray, target: np.dtype, spec: TensorSpec, where: str, problems: list[str]) -> np.ndarray | None:
-    if np.can_cast(values.dtype, target, "safe") and not (values.dtype.kind in "iu" and values.dtype.itemsize == 8):
-        return values.astype(target)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN is a NaN, not a warning
         out = values.astype(target)
+    if np.can_cast(values.dtype, target, "safe") and not (values.dtype.kind in "iu" and values.dtype.itemsize == 8):
+        return out
     overflow = np.isinf(out) & np.isfinite(values)
     if overflow.any():
         problems.append(f"{where}: {_count(overflow, 'value')} is too large for {target.name}")
