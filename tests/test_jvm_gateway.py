@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import os
 import shutil
@@ -324,6 +325,59 @@ def test_a_network_that_torch_made_scores_on_the_executors(spark, tmp_path):
     frame = spark.createDataFrame([(i, Vectors.dense(row.astype(float))) for i, row in enumerate(x)], ["id", name]).repartition(2)
     scored = make_transformer(tmp_path / "network.mlb").transform(frame).orderBy("id").collect()
     np.testing.assert_allclose([r[answer].toArray() for r in scored], want, rtol=1e-4, atol=1e-5)  # float32
+
+
+MOMENTS = [
+    (1, datetime.date(2024, 2, 29), datetime.datetime(2024, 3, 31, 1, 30, 0, 250_000, tzinfo=datetime.UTC), 1.0),
+    (2, datetime.date(1969, 12, 31), datetime.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=datetime.UTC), -2.0),
+    (3, datetime.date(2100, 1, 1), datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC), 0.5),
+]
+
+
+@needs_jar
+def test_dates_and_timestamps_of_spark_reach_columns_with_units(spark, tmp_path):
+    """The same model, asked by Python with Python's dates and by Spark with Spark's, in a time zone that is not UTC."""
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    from sklearn.linear_model import LinearRegression
+
+    from mlbridge.signature import Column, Signature, TensorSpec
+
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"day": rng.integers(0, 20000, 50) * 1.0, "moment": rng.uniform(0, 1e9, 50), "x": rng.normal(size=50)})
+    fitted = LinearRegression().fit(table, table.day / 7 + table.moment / 1e6 + table.x)
+    columns = (Column("day", unit="date"), Column("moment", unit="timestamp"), Column("x"))
+    signature = Signature((TensorSpec("features", "float64", ("rows", 3), columns),), (TensorSpec("prediction", "float64", ("rows",)),))
+    with mb.wrap(fitted, sample=table, signature=signature) as model:
+        assert model.route.runtime == "onnx"
+        model.save(tmp_path / "dated.mlb")
+        want = model.predict({"day": [r[1] for r in MOMENTS], "moment": [r[2] for r in MOMENTS], "x": [r[3] for r in MOMENTS]})
+        numbers = pd.DataFrame([(r[1].toordinal() - 719163, r[2].timestamp(), r[3]) for r in MOMENTS], columns=list(table))
+        np.testing.assert_allclose(want["prediction"], fitted.predict(numbers), rtol=1e-12)
+        before = spark.conf.get("spark.sql.session.timeZone")
+        spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+        try:
+            frame = spark.createDataFrame(MOMENTS, "id int, day date, moment timestamp, x double")
+            scored = make_transformer(tmp_path / "dated.mlb").transform(frame).orderBy("id").collect()
+            np.testing.assert_array_equal([r.prediction for r in scored], want["prediction"])
+            np.testing.assert_array_equal(model.predict(frame.orderBy("id"))["prediction"], want["prediction"])
+            naive = frame.selectExpr("day", "cast(moment as timestamp_ntz) as moment", "x")
+            with pytest.raises(Exception, match=r"column 'moment' holds a java\.time\.LocalDateTime, expected a timestamp"):
+                make_transformer(tmp_path / "dated.mlb").transform(naive).collect()
+        finally:
+            spark.conf.set("spark.sql.session.timeZone", before)
+
+
+def test_a_pipeline_that_reads_dates_is_asked_in_spark(spark):
+    from pyspark.ml import Pipeline
+    from pyspark.ml.feature import SQLTransformer, VectorAssembler
+
+    frame = spark.createDataFrame(MOMENTS, "id int, day date, moment timestamp, x double").drop("id")
+    sql = "SELECT *, cast(month(day) as double) AS m, cast(moment as double) AS s FROM __THIS__"
+    fitted = Pipeline(stages=[SQLTransformer(statement=sql), VectorAssembler(inputCols=["m", "s", "x"], outputCol="f")]).fit(frame)
+    with mb.wrap(fitted, sample=frame, via="native") as model:
+        assert [c.unit for c in model.signature.input("features").columns] == ["date", "timestamp", None]
+        want = [r.f.toArray() for r in fitted.transform(frame).collect()]
+        np.testing.assert_array_equal(model.predict(frame)["transformed"], want)
 
 
 @needs_jar

@@ -35,7 +35,8 @@ def collect_columns(frame: Any, signature: Signature) -> dict[str | None, Any]:
     for spec in signature.inputs:
         if not spec.columns:
             names.append(spec.name if spec.name in kinds else spec.name.removesuffix("_vector"))
-    picked = [_plain(frame, n, kinds[n]) for n in names if n in kinds]  # what is absent is told with all other problems
+    units = {c.name: c.unit for s in signature.inputs for c in s.columns}
+    picked = [_plain(frame, n, kinds[n], units.get(n)) for n in names if n in kinds]  # what is absent is told with all other problems
     limited = frame.select(*picked).limit(MAX_ROWS + 1)
     table = limited.toArrow() if hasattr(limited, "toArrow") else _older(limited)
     if table.num_rows > MAX_ROWS:
@@ -51,8 +52,14 @@ def _input_name(column: str, signature: Signature, kinds: dict[str, str]) -> str
     return f"{column}_vector" if kinds[column] == "vector" and any(s.name == f"{column}_vector" for s in signature.inputs) else column
 
 
-def _plain(frame: Any, name: str, kind: str) -> Any:
+def _plain(frame: Any, name: str, kind: str, unit: str | None) -> Any:
     column = frame[f"`{name}`"]
+    if kind == unit == "date":
+        from pyspark.sql.functions import unix_date
+
+        return unix_date(column).cast("double").alias(name)
+    if kind == unit == "timestamp":
+        return column.cast("double").alias(name)  # seconds since the epoch, whatever the session's time zone
     if kind == "vector":
         from pyspark.ml.functions import vector_to_array
 

@@ -210,6 +210,13 @@ def _column(spec: TensorSpec, i: int, values: Array) -> Any:
     if spec.dtype == "string":
         return pa.array(values.tolist(), pa.string())
     levels = spec.columns[i].categories if spec.columns else None
+    unit = spec.columns[i].unit if spec.columns else None
+    if unit in ("date", "timestamp"):
+        missing = np.isnan(values)  # Spark's dates know no NaN: it is null
+        numbers = np.where(missing, 0, values)
+        if unit == "date":
+            return pa.array(np.floor(numbers).astype(np.int32), pa.date32(), mask=missing)
+        return pa.array(np.round(numbers * 1e6).astype(np.int64), pa.timestamp("us", tz="UTC"), mask=missing)
     if levels is None:
         return pa.array(np.ascontiguousarray(values, np.float64), pa.float64())  # NaN stays NaN: null is another thing to Spark
     if spec.columns[i].level_type == "int64":

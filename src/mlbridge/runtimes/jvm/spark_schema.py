@@ -165,6 +165,8 @@ def _inputs(raw: Sequence[str], kinds: dict[str, str], labels: dict[str, list[st
             fields.append(Field(Column(name), "string", "allow"))
         elif kind in _NUMBERS:
             fields.append(Field(Column(name), "float64", "allow"))
+        elif kind in ("date", "timestamp"):
+            fields.append(Field(Column(name, unit=kind), "float64", "allow"))
         else:
             problems.append(f"column {name!r} is of Spark's type {kinds[name]}, which has no form here")
     if problems:

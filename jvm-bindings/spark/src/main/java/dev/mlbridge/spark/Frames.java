@@ -5,6 +5,8 @@ import dev.mlbridge.DType;
 import dev.mlbridge.Signature;
 import dev.mlbridge.Tensor;
 import dev.mlbridge.TensorSpec;
+import java.time.Instant;
+import java.time.LocalDate;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -29,22 +31,22 @@ final class Frames {
   private final List<Source> sources = new ArrayList<>();
   private final StructType schema;
 
-  private record Source(String tensor, DType dtype, int column, boolean vector, List<Object> levels, Object unknown) {}
+  private record Source(String tensor, DType dtype, int column, boolean vector, List<Object> levels, Object unknown, String unit) {}
 
   Frames(Signature signature) {
     this.signature = signature;
     List<StructField> fields = new ArrayList<>();
     for (TensorSpec spec : signature.inputs()) {
       if (spec.columns().isEmpty()) {
-        sources.add(new Source(spec.name(), spec.dtype(), 0, spec.shape().size() > 1, List.of(), UNKNOWN));
+        sources.add(new Source(spec.name(), spec.dtype(), 0, spec.shape().size() > 1, List.of(), UNKNOWN, ""));
         DataType type = spec.shape().size() > 1 ? SQLDataTypes.VectorType() : type(spec.dtype(), List.of());
         fields.add(DataTypes.createStructField(column(spec), type, true));
       }
       for (int i = 0; i < spec.columns().size(); i++) {
         Column c = spec.columns().get(i);
         List<Object> levels = c.categories().orElse(List.of());
-        sources.add(new Source(spec.name(), spec.dtype(), i, false, levels, unknown(levels)));
-        fields.add(DataTypes.createStructField(c.name(), type(spec.dtype(), levels), true));
+        sources.add(new Source(spec.name(), spec.dtype(), i, false, levels, unknown(levels), c.unit().orElse("")));
+        fields.add(DataTypes.createStructField(c.name(), type(c, spec.dtype(), levels), true));
       }
     }
     fields.add(DataTypes.createStructField(SparkModelSession.ROW, DataTypes.LongType, false));
@@ -70,6 +72,14 @@ final class Frames {
       return free;
     }
     return UNKNOWN;
+  }
+
+  private static DataType type(Column column, DType dtype, List<Object> levels) {
+    return switch (column.unit().orElse("")) {
+      case "date" -> DataTypes.DateType;
+      case "timestamp" -> DataTypes.TimestampType;
+      default -> type(dtype, levels);
+    };
   }
 
   private static DataType type(DType dtype, List<Object> levels) {
@@ -121,6 +131,23 @@ final class Frames {
           ? Optional.empty()
           : Optional.of(code < source.levels().size() ? source.levels().get(code) : source.unknown());
     }
+    if (source.unit().equals("date") || source.unit().equals("timestamp")) {
+      return moment(source.unit(), block.number(at));
+    }
     return Optional.of(block.number(at)); // NaN stays NaN: null is another thing to Spark
+  }
+
+  /** Spark's dates and timestamps know no NaN: it is null. */
+  private static Optional<Object> moment(String unit, double value) {
+    if (Double.isNaN(value)) {
+      return Optional.empty();
+    }
+    if (unit.equals("date")) {
+      return Optional.of(java.sql.Date.valueOf(LocalDate.ofEpochDay((long) Math.floor(value))));
+    }
+    long micros = Math.round(value * 1e6);
+    return Optional.of(
+        java.sql.Timestamp.from(
+            Instant.ofEpochSecond(Math.floorDiv(micros, 1_000_000L), Math.floorMod(micros, 1_000_000L) * 1000)));
   }
 }

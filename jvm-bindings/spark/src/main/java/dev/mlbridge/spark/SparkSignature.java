@@ -9,6 +9,9 @@ import dev.mlbridge.MlbridgeException.Kind;
 import dev.mlbridge.Signature;
 import dev.mlbridge.Tensor;
 import dev.mlbridge.TensorSpec;
+import java.time.Instant;
+import java.time.LocalDate;
+import java.time.LocalDateTime;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -44,7 +47,7 @@ final class SparkSignature {
             .findFirst()
             .orElseThrow(() -> MlbridgeException.of(Kind.INPUT, "the sample has no rows"));
     List<TensorSpec> inputs = inputs(stages, last, sample.schema(), first);
-    Dataset<Row> made = model.transform(sample.limit(1));
+    Dataset<Row> made = Stages.withoutLabels(model, Set.of(sample.schema().fieldNames())).transform(sample.limit(1));
     Signature plain = new Signature(inputs, outputs(stages, predictor, last, made));
     return withRules(model, plain, sample);
   }
@@ -103,6 +106,8 @@ final class SparkSignature {
         texts.add(Column.of(name));
       } else if (type instanceof NumericType || type.typeName().equals("boolean")) {
         numbers.add(Column.of(name));
+      } else if (type.typeName().equals("date") || type.typeName().equals("timestamp")) {
+        numbers.add(Column.of(name).withUnit(type.typeName()));
       } else {
         throw MlbridgeException.of(Kind.SIGNATURE, "column '" + name + "' is of type " + type.typeName() + ", which has no form here");
       }
@@ -290,7 +295,7 @@ final class SparkSignature {
         } else if (spec.categorical()) {
           codes[i * width + k] = value.map(v -> code(c, v)).orElse(-1);
         } else {
-          numbers[i * width + k] = value.map(SparkSignature::number).orElse(Double.NaN);
+          numbers[i * width + k] = value.map(v -> number(c, v)).orElse(Double.NaN);
         }
       }
     }
@@ -311,10 +316,34 @@ final class SparkSignature {
     return found >= 0 ? found : levels.size();
   }
 
-  private static double number(Object value) {
+  private static double number(Column column, Object value) {
     if (value instanceof Boolean b) {
       return b ? 1 : 0;
     }
-    return ((Number) value).doubleValue();
+    if (value instanceof Number n) {
+      return n.doubleValue();
+    }
+    String unit = column.unit().orElse("");
+    if (unit.equals("date") && value instanceof java.sql.Date d) {
+      return d.toLocalDate().toEpochDay();
+    }
+    if (unit.equals("date") && value instanceof LocalDate d) {
+      return d.toEpochDay();
+    }
+    if (unit.equals("timestamp") && value instanceof java.sql.Timestamp t) {
+      return seconds(t.toInstant());
+    }
+    if (unit.equals("timestamp") && value instanceof Instant t) {
+      return seconds(t);
+    }
+    String want = unit.isEmpty() ? "a number" : "a " + unit;
+    throw MlbridgeException.of(
+            Kind.INPUT, "column '" + column.name() + "' holds a " + value.getClass().getName() + ", expected " + want)
+        .withHint(value instanceof LocalDateTime ? "a timestamp without time zone is no moment: cast it to TIMESTAMP" : "cast the column");
+  }
+
+  /** Spark counts whole microseconds: divided once, as Python does. */
+  private static double seconds(Instant t) {
+    return (t.getEpochSecond() * 1_000_000L + t.getNano() / 1000) / 1e6;
   }
 }
