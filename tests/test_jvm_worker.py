@@ -346,6 +346,16 @@ def test_many_threads_ask_at_once():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("NOT_FOUND", errors.NotFoundError), ("UNAVAILABLE", errors.UnavailableError), ("MISSING_DEPENDENCY", errors.MissingDependencyError)],
+)
+def test_a_typed_error_of_a_constructor_keeps_its_type(kind, error):
+    with pytest.raises(error, match="said by the session") as caught:
+        JvmRuntime().load(open_artifact(EXAMPLES), member="dev.mlbridge.examples.Broken", parameters={"kind": kind})
+    assert caught.value.hint == "as it said"
+
+
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.full)])
 def test_killed_under_load_every_error_is_typed_and_it_lives_on(kills):
     session = load("Echo", heap_mb=96)

@@ -92,7 +92,7 @@ final class Methods {
         ServiceDescriptor.newBuilder(generated.getName()).setSchemaDescriptor(generated.getSchemaDescriptor());
     Map<MethodDescriptor<Body, ?>, ServerCallHandler<Body, ?>> methods = new HashMap<>();
     for (MethodDescriptor<?, ?> method : generated.getMethods()) {
-      Bound<?> here = bound.getOrDefault(method.getBareMethodName(), notOffered());
+      Bound<?> here = bound.getOrDefault(method.getBareMethodName(), notOffered(method.getBareMethodName()));
       MethodDescriptor<Body, ?> bytes = described(method, here.prototype());
       descriptor.addMethod(bytes);
       methods.put(bytes, here.handler());
@@ -111,8 +111,8 @@ final class Methods {
     out.addMethod((MethodDescriptor<Body, T>) method, (ServerCallHandler<Body, T>) handler);
   }
 
-  private static Bound<?> notOffered() {
-    MlbridgeException no = MlbridgeException.of(Kind.UNSUPPORTED, "this call is not offered here");
+  private static Bound<?> notOffered(String name) {
+    MlbridgeException no = MlbridgeException.of(Kind.UNSUPPORTED, "the call " + name + " is not offered here");
     return new Bound<>(
         ModelInferResponse.getDefaultInstance(),
         ServerCalls.asyncUnaryCall((Body body, StreamObserver<ModelInferResponse> out) -> out.onError(Reply.refusal(no).exception())));

@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.ServiceConfigurationError;
 import java.util.ServiceLoader;
 import java.util.Set;
 
@@ -58,17 +59,27 @@ public final class JarRuntime implements Runtime {
   }
 
   private static Session only(URLClassLoader loader, Path path) {
-    List<Session> found =
-        ServiceLoader.load(Session.class, loader).stream()
-            .filter(p -> p.type().getClassLoader() == loader)
-            .map(ServiceLoader.Provider::get)
-            .toList();
+    List<Session> found = found(loader);
     if (found.size() != 1) {
       throw MlbridgeException.of(
               Kind.ARTIFACT, path.getFileName() + " names " + found.size() + " sessions in META-INF/services/dev.mlbridge.Session")
           .withHint("name the class behind #: jvm:model.jar#com.acme.Churn");
     }
     return found.get(0);
+  }
+
+  private static List<Session> found(URLClassLoader loader) {
+    try {
+      return ServiceLoader.load(Session.class, loader).stream()
+          .filter(p -> p.type().getClassLoader() == loader)
+          .map(ServiceLoader.Provider::get)
+          .toList();
+    } catch (ServiceConfigurationError e) {
+      if (e.getCause() instanceof MlbridgeException typed) {
+        throw typed;
+      }
+      throw e;
+    }
   }
 
   private static Session make(URLClassLoader loader, String name, Map<String, String> options) {
@@ -81,6 +92,9 @@ public final class JarRuntime implements Runtime {
       throw MlbridgeException.of(Kind.ARTIFACT, name + " does not implement dev.mlbridge.Session");
     } catch (InvocationTargetException e) {
       Throwable cause = e.getCause();
+      if (cause instanceof MlbridgeException typed) {
+        throw typed; // the session's own word for what is wrong
+      }
       throw MlbridgeException.of(Kind.ARTIFACT, "the constructor of " + name + " failed: " + cause).withCause(cause);
     } catch (ReflectiveOperationException e) {
       throw MlbridgeException.of(Kind.ARTIFACT, name + " cannot be made: " + e)
