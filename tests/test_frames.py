@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mlbridge import frames
 from mlbridge.errors import ArtifactError, BridgeError, BridgeTimeoutError, CancelledError, InputError, StatusCode
 from mlbridge.frames import FrameType, links
+from mlbridge.frames.layout import layout_of
 from mlbridge.interfaces import Deadline
 
 VECTORS = Path(__file__).parent.parent / "proto" / "vectors"
@@ -292,3 +293,25 @@ def test_a_small_answer_after_a_large_one_does_not_hold_the_large_ones_room(pair
     small = links.read_frame(pair[1], like=large.layout)
     assert small.tensors["x"].tolist() == [0.0] * 3
     assert small.tensors["x"].base.obj.nbytes <= 4096
+
+
+@pytest.mark.parametrize("rows", [3, 1 << 14], ids=["small", "large"])
+def test_a_frame_like_the_last_has_the_same_bytes_as_an_encoded_one(rows):
+    made = [{"a": np.arange(rows, dtype="float32") + i, "b": np.full((rows, 2), i), "c": np.array(float(i))} for i in range(2)]
+    layout = layout_of(FrameType.RUN, made[0])
+    again = layout.write(made[1], 7)
+    assert b"".join(again) == frames.encode_frame(FrameType.RUN, made[1], request_id=7)
+    read = layout.read(memoryview(bytearray(b"".join(again))))
+    assert read.request_id == 7
+    assert all((read.tensors[n] == a).all() for n, a in made[1].items())
+
+
+OTHERS = {
+    "a name": {"b": np.zeros(3)}, "a dtype": {"a": np.zeros(3, "float32")}, "a shape": {"a": np.zeros((3, 1))},
+    "an order": {"a": np.zeros(6)[::2]}, "more": {"a": np.zeros(3), "b": np.zeros(1)}, "a list": {"a": [0.0, 0.0, 0.0]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
+def test_a_frame_unlike_the_last_is_not_written_by_its_layout(other):
+    assert layout_of(FrameType.RUN, {"a": np.zeros(3)}).write(other, 1) is None

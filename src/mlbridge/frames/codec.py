@@ -8,13 +8,16 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ArtifactError, BridgeError, InputError, StatusCode
 from ..interfaces import Array
 from ..signature import DTYPES
+
+if TYPE_CHECKING:
+    from .layout import Layout
 
 __all__ = [
     "FRAME_VERSION",
@@ -68,29 +71,6 @@ class FrameType(IntEnum):
 
 
 _TYPE_OF = {int(t): t for t in FrameType}
-
-
-class Layout(NamedTuple):
-    """Where the tensors of a frame lie: another frame like it is read by comparing heads, not by parsing them.
-
-    Frames with text, booleans, columns or nothing in a tensor have no layout: their bytes are looked at each time.
-    """
-
-    type: FrameType
-    size: int  # of the whole frame
-    heads: tuple[tuple[int, int, bytes], ...]  # all that is neither data nor the request id, and where
-    arrays: tuple[tuple[str, np.dtype, int, int, tuple[int, ...]], ...]  # name, dtype, count, offset, shape
-
-    def read(self, frame: memoryview) -> Frame | None:
-        """Read a frame of this size, or None where it is not like this."""
-        for start, stop, head in self.heads:
-            if frame[start:stop] != head:
-                return None
-        tensors = {}
-        for name, dtype, count, offset, shape in self.arrays:
-            flat = np.frombuffer(frame, dtype, count, offset)
-            tensors[name] = flat if len(shape) == 1 else flat.reshape(shape)
-        return Frame(self.type, _U32.unpack_from(frame, HEADER_BYTES - 4)[0], tensors, self)
 
 
 class Frame(NamedTuple):
@@ -279,7 +259,7 @@ def decode_frame(buffer: Any) -> Frame:
     kind, flags, size, request_id = decode_header(view[:HEADER_BYTES])
     if len(view) != HEADER_BYTES + size:
         raise ArtifactError(f"the frame's header announces {size} bytes, {len(view) - HEADER_BYTES} follow")
-    return Frame(kind, request_id, decode_payload(view[HEADER_BYTES:], flags)[0])
+    return Frame(kind, request_id, decode_payload(view[HEADER_BYTES:], flags))
 
 
 def decode_header(header: Any) -> tuple[FrameType, int, int, int]:
@@ -297,8 +277,8 @@ def decode_header(header: Any) -> tuple[FrameType, int, int, int]:
     return type_, flags, size, request_id
 
 
-def decode_payload(view: memoryview, flags: int) -> tuple[dict[str, Array], list[tuple[int, int]]]:
-    """Return the tensors of a payload and where each one's data lies; ArtifactError if it is malformed."""
+def decode_payload(view: memoryview, flags: int) -> dict[str, Array]:
+    """Return the tensors of a payload; ArtifactError if it is malformed."""
     if len(view) < 8:
         raise ArtifactError(f"the payload holds {len(view)} bytes, less than its count")
     count, reserved = _COUNT.unpack_from(view)
@@ -306,34 +286,21 @@ def decode_payload(view: memoryview, flags: int) -> tuple[dict[str, Array], list
         raise ArtifactError(f"the payload announces {count} tensors (at most {_MAX_TENSORS}) and reserved bits {reserved:#x}")
     tensors: dict[str, Array] = {}
     offset = 8
-    places: list[tuple[int, int]] = []
     try:
         for _ in range(count):
-            name, array, start, stop, offset = _decode_tensor(view, offset, flags)
+            name, array, offset = _decode_tensor(view, offset, flags)
             if name in tensors:
                 raise ArtifactError(f"two tensors are named {name!r}")
             tensors[name] = array
-            places.append((start, stop))
     except struct.error as exc:
         raise ArtifactError("the payload ends inside a tensor") from exc
     if offset != len(view):
         raise ArtifactError(f"{len(view) - offset} bytes follow the last tensor")
-    return tensors, places
+    return tensors
 
 
-def layout_of(header: bytes, payload: memoryview, tensors: Mapping[str, Array], places: list[tuple[int, int]]) -> Layout | None:
-    """Return the layout of a frame that was decoded, where it has one."""
-    kind, flags, _, _ = decode_header(header)
-    if flags or not tensors or any(a.dtype.kind in "Ob" or not a.size for a in tensors.values()) or sys.byteorder == "big":
-        return None
-    edges = [0, *(edge for place in places for edge in place), len(payload)]
-    heads = [(a + HEADER_BYTES, b + HEADER_BYTES, bytes(payload[a:b])) for a, b in zip(edges[::2], edges[1::2]) if b > a]
-    arrays = tuple((n, a.dtype, a.size, place[0] + HEADER_BYTES, a.shape) for (n, a), place in zip(tensors.items(), places))
-    return Layout(kind, HEADER_BYTES + len(payload), ((0, HEADER_BYTES - 4, header[: HEADER_BYTES - 4]), *heads), arrays)
-
-
-def _decode_tensor(view: memoryview, offset: int, flags: int) -> tuple[str, Array, int, int, int]:
-    """Return name, array, where its data starts and stops, and where the next tensor starts."""
+def _decode_tensor(view: memoryview, offset: int, flags: int) -> tuple[str, Array, int]:
+    """Return name, array, and where the next tensor starts."""
     (length,) = _U32.unpack_from(view, offset)
     offset += 4
     if not 0 < length <= _MAX_NAME:
@@ -356,7 +323,7 @@ def _decode_tensor(view: memoryview, offset: int, flags: int) -> tuple[str, Arra
     data = view[offset : offset + size]
     order = "F" if flags & _COLUMN_MAJOR and rank > 1 else "C"
     array = _decode_data(name, code, shape, count, data, order)
-    return name, array, offset, offset + size, _skip_padding(view, offset + size)
+    return name, array, _skip_padding(view, offset + size)
 
 
 def _decode_data(name: str, code: int, shape: tuple[int, ...], count: int, data: memoryview, order: Any) -> Array:

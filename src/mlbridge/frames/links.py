@@ -12,12 +12,15 @@ import numpy as np
 
 from ..errors import ArtifactError, BridgeError
 from ..interfaces import Deadline
-from .codec import HEADER_BYTES, Frame, FrameType, Layout, decode_header, decode_payload, encode_parts, layout_of
+from .codec import HEADER_BYTES, Frame, FrameType, decode_header, decode_payload, encode_parts
+from .layout import Layout, layout_of
 
 __all__ = ["LinkError", "read_frame", "write_frame", "write_parts"]
 
 _FIRST_READ = 4096  # bytes
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)  # Windows lacks it: wait first, send little
+_GATHERS = hasattr(socket.socket, "sendmsg")  # Windows lacks it, too
+_MOST_PARTS = 64  # a system takes at least 16; Linux and macOS 1024
 _PIECE = None if _DONTWAIT else 1 << 12
 
 
@@ -49,15 +52,27 @@ def write_parts(sock: socket.socket, parts: list[Any], *, deadline: Deadline | N
         If the deadline ended it; part of the frame may have been sent, so the link is of no more use.
     """
     try:
-        for part in parts:
-            if deadline is None:
-                sock.sendall(part)
-            else:
+        if deadline is not None:
+            for part in parts:
                 _send_until(sock, memoryview(part), deadline, wake)
+        elif len(parts) == 1:
+            sock.sendall(parts[0])
+        else:
+            _send_all(sock, parts)
     except OSError as exc:
         if isinstance(exc, BridgeError):
             raise
         raise LinkError(f"the link broke while sending: {exc}") from exc
+
+
+def _send_all(sock: socket.socket, parts: list[Any]) -> None:
+    """Send in one system call where it can be: a reader woken by the first bytes alone would only wait for the rest."""
+    sent = sock.sendmsg(parts) if _GATHERS and len(parts) <= _MOST_PARTS else 0
+    for part in parts:
+        size = memoryview(part).nbytes
+        if sent < size:
+            sock.sendall(memoryview(part)[sent:])
+        sent = max(0, sent - size)
 
 
 def _send_until(sock: socket.socket, part: memoryview, deadline: Deadline, wake: int | None) -> None:
@@ -115,8 +130,8 @@ def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: i
             if not inside:
                 payload[: got - HEADER_BYTES] = first[HEADER_BYTES:got]
             _receive(sock, payload, got - HEADER_BYTES, size, deadline, wake)
-        tensors, places = decode_payload(payload, flags)
-        return Frame(kind, request_id, tensors, layout_of(bytes(first[:HEADER_BYTES]), payload, tensors, places))
+        tensors = decode_payload(payload, flags)
+        return Frame(kind, request_id, tensors, None if flags else layout_of(kind, tensors))
     except ArtifactError as exc:
         raise BridgeError(f"the other side sent a malformed frame: {exc.message}") from exc
 

@@ -13,6 +13,7 @@ from typing import Any
 from .. import errors
 from ..errors import BridgeError, InferenceError, MlbridgeError, StatusCode
 from ..frames import MAX_PAYLOAD, Frame, FrameType, Layout, encode_parts
+from ..frames.layout import layout_of
 from ..frames.links import LinkError, read_frame, write_parts
 from ..interfaces import Deadline
 
@@ -64,6 +65,7 @@ class Lane:
         self.sock, self.hello, self.max_payload, self.column_major = sock, hello, max_payload, column_major
         self._last_id = 0
         self._like: Layout | None = None  # of the last answer
+        self._asked: Layout | None = None  # of the last question
         # a Unix socket refuses what a dead worker would not read, so nobody needs to look before each call
         self.tells_death = sock.family == getattr(socket, "AF_UNIX", None)
         self.in_step = True  # False while an answer is due
@@ -86,7 +88,7 @@ class Lane:
             The answer is still to come: see `settle`.
         """
         self._last_id = request_id = self._last_id % _MAX_ID + 1
-        parts = encode_parts(kind, tensors, request_id=request_id, max_payload=self.max_payload, column_major=self.column_major)
+        parts = self._parts(kind, tensors or {}, request_id)
         self.in_step = False
         if deadline is None:
             self._send(parts, None)
@@ -97,6 +99,15 @@ class Lane:
             return self._receive(request_id, deadline)
         finally:
             forget()
+
+    def _parts(self, kind: FrameType, tensors: Mapping[str, Any], request_id: int) -> list[Any]:
+        asked = self._asked
+        if asked is not None and asked.type is kind and (parts := asked.write(tensors, request_id)) is not None:
+            return parts
+        parts = encode_parts(kind, tensors, request_id=request_id, max_payload=self.max_payload, column_major=self.column_major)
+        if not self.column_major:
+            self._asked = layout_of(kind, tensors)
+        return parts
 
     def settle(self, deadline: Deadline) -> None:
         """Wait for the answer a call left behind, then make sure the worker listens again."""

@@ -69,7 +69,8 @@ class WorkerPool:
         self.command = command
         self._backoff = backoff or Backoff()
         self._owner = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._slots = [_Slot() for _ in range(workers)]
         self._idle: list[tuple[WorkerProcess, Lane]] = []
         self._seated: set[WorkerProcess] = set()  # those of the slots
@@ -182,8 +183,9 @@ class WorkerPool:
         """Wait for an idle lane of a live process."""
         while True:
             check_owner(self._owner)  # before the lock, which a fork may have copied locked
-            with self._changed:
-                self._check_open()
+            with self._lock:
+                if self._closed:
+                    self._check_open()
                 at_once = self._idle and fits is None and not self._waiting
                 process, lane = self._idle.pop() if at_once else self._wait_idle(deadline, fits)
             if lane.tells_death or process.alive:
@@ -226,7 +228,7 @@ class WorkerPool:
             self._changed.notify_all()
 
     def _give_back(self, process: WorkerProcess, lane: Lane) -> None:
-        with self._changed:
+        with self._lock:
             if process in self._seated:
                 self._idle.append((process, lane))
                 if self._waiting:
