@@ -124,7 +124,15 @@ def test_a_measured_plan_travels_in_a_package_and_counts_on_the_same_machine_onl
 
 @pytest.mark.parametrize(
     "change",
-    [{"provider_options": {"load": "x.so"}}, {"threads": -1}, {"threads": "many"}, {"spin_us": 10**9}, {"chunks": 10**9}, {"device": "cuda:0"}, {"colour": 1}],
+    [
+        {"provider_options": {"load": "x.so"}},
+        {"threads": -1},
+        {"threads": "many"},
+        {"spin_us": 10**9},
+        {"chunks": 10**9},
+        {"device": "cuda:0"},
+        {"colour": 1},
+    ],
     ids=["options", "negative", "text", "spins", "huge", "a lie", "unknown"],
 )
 def test_a_packaged_plan_may_not_ask_for_more_than_a_place_and_small_numbers(tuned, monkeypatch, change):
