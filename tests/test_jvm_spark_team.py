@@ -32,7 +32,12 @@ def team(*arguments: object) -> tuple[Signature, np.ndarray]:
     *flags, path, _ = [
         a for a in worker_command(JvmOptions(spark=True)).argv if not a.startswith("-Djdk.serialFilter=")
     ]  # the worker's own
-    command = [*flags, f"{path}{os.pathsep}{ONNXRUNTIME[-1]}", str(ROOT / "jvm-bindings/interop/SparkTeam.java"), *map(str, arguments)]
+    command = [
+        *flags,
+        f"{path}{os.pathsep}{ONNXRUNTIME[-1]}",
+        str(ROOT / "jvm-bindings/interop/spark/SparkTeam.java"),
+        *map(str, arguments),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"})
     assert done.returncode == 0, done.stderr[-4000:]
     said = dict(line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
