@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from mlbridge.measuring import Row, chart, interleave, machine_line, ratio_row, time_text
 
-__all__ = ["Bar", "Row", "Section", "geometric_mean", "interleave", "machine_line", "ratio_row", "render"]
+__all__ = ["Bar", "Row", "Section", "among_earlier", "geometric_mean", "interleave", "machine_line", "ratio_row", "render"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,20 @@ def render(sections: Sequence[Section], folder: Path, *, quick: bool = False) ->
             ]
             parts.append("")
     (folder / "README.md").write_text("\n".join(parts) + "\n", "utf-8")
+
+
+def among_earlier(sections: Sequence[Section], folder: Path) -> list[Section]:
+    """Put new sections among those that were rendered into `folder` before, in their places."""
+    try:
+        before = json.loads((folder / "results.json").read_text("utf-8"))["sections"]
+    except FileNotFoundError:
+        return list(sections)
+    bars = [f.name for f in fields(Bar)]
+    found = {
+        s["name"]: Section(**s | {"rows": [Row(**r) for r in s["rows"]], "bars": [Bar(**{n: b[n] for n in bars}) for b in s["bars"]]})
+        for s in before
+    }
+    return [*(found | {s.name: s for s in sections}).values()]
 
 
 def _word(bar: Bar) -> str:

@@ -3,6 +3,7 @@
 python benchmarks/run.py                    everything; writes docs/benchmarks
 python benchmarks/run.py --check            a few minutes; fails where a promise is broken beyond doubt
 python benchmarks/run.py executor/hot_path  only these suites
+python benchmarks/run.py executor --out docs/benchmarks  these anew, the others as they were measured before
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = given.out or (
         Path(tempfile.mkdtemp(prefix="mlbridge-bench-")) if given.check or given.suites else HERE.parent / "docs" / "benchmarks"
     )
-    harness.render(sections, out, quick=given.check)
+    harness.render(harness.among_earlier(sections, out) if given.suites else sections, out, quick=given.check)
     print(f"written to {out}")
     broken = [b.name for s in sections for b in s.bars if b.broken]
     for word, names in (("broken", broken), ("failed", failed)):
