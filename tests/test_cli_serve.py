@@ -114,32 +114,14 @@ def test_what_cannot_be_served_exits_by_who_can_fix_it(package, words, code):
     assert done.returncode == code, done.stderr
 
 
-def _authority(folder):
-    """Make an authority, and a server's and a client's certificate from it."""
-
-    def openssl(*words):
-        try:
-            subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
-        except FileNotFoundError:
-            pytest.skip("openssl is not installed")
-
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
-
-
-def test_clients_without_a_certificate_of_the_authority_are_not_let_in(package, tmp_path):
-    _authority(tmp_path)
-    words = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key", "--tls-client-ca", tmp_path / "ca.pem"]
+def test_clients_without_a_certificate_of_the_authority_are_not_let_in(package, certificates):
+    words = ["--tls-cert", certificates["server.pem"], "--tls-key", certificates["server.key"], "--tls-client-ca", certificates["ca.pem"]]
     with _serving(f"churn={package}", "--grpc", "0.0.0.0:0", *words) as (_, at):
         uri = f"grpcs://localhost:{at['grpc'].rpartition(':')[2]}/churn"
-        shown = {"root_certificates": str(tmp_path / "ca.pem"), "connect_timeout_s": 5.0}
+        shown = {"root_certificates": certificates["ca.pem"], "connect_timeout_s": 5.0}
         with pytest.raises(BridgeError):
             mb.load(uri, options={"grpc": shown})
-        shown |= {"client_key": str(tmp_path / "client.key"), "client_certificate": str(tmp_path / "client.pem")}
+        shown |= {"client_key": certificates["client.key"], "client_certificate": certificates["client.pem"]}
         with mb.load(uri, options={"grpc": shown}) as m:
             assert m.predict(X[:1])["label"].shape == (1,)
 

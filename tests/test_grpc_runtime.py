@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -226,25 +225,6 @@ def test_bfloat16_of_others_is_refused_by_name(foreign):
 
 
 # ---------------------------------------------------------------- TLS and tokens
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments):
-        try:
-            subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-        except FileNotFoundError:
-            pytest.skip("openssl is not installed")
-
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
-    return {p.name: str(p) for p in folder.iterdir()}
 
 
 def test_tls_and_token(certificates):

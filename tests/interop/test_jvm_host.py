@@ -507,24 +507,6 @@ def test_java_knows_the_signature_and_the_errors_of_python(python_server):
         relay(f"grpc://{python_server}/nothing")
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
-    return {p.name: str(p) for p in folder.iterdir()}
-
-
 def test_tls_and_token_between_python_and_the_jvm(certificates, tmp_path):
     arguments = [f"churn={example('Churn')}", "--tls-key", certificates["server.key"], "--tls-cert", certificates["server.pem"]]
     environment = os.environ | {"MLBRIDGE_TOKEN": "correct-horse"}

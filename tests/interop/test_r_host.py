@@ -704,24 +704,6 @@ def test_an_interrupt_ends_a_waiting_call(host):
     assert out == "interrupted and well", err
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    if r_host.shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-
-    def openssl(*arguments):
-        r_host.subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
-    return {p.name: str(p) for p in folder.iterdir()}
-
-
 def test_tls_with_a_token_and_with_client_certificates(certificates):
     code = """
       arguments <- commandArgs(TRUE)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConversionError
 from ..signature import DTYPES, Signature, TensorSpec
-from .graph import METADATA_KEY
+from .graph import METADATA_KEY, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -80,12 +80,8 @@ def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
 def _names(graph: onnx.GraphProto) -> set[str]:
     names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
     for node in graph.node:
-        names.update(node.input, node.output, [node.name], *map(_names, _inner(node)))
+        names.update(node.input, node.output, [node.name], *map(_names, subgraphs(node)))
     return names
-
-
-def _inner(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
 
 
 def _fresh(stem: str, taken: set[str]) -> str:
@@ -104,5 +100,5 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(n, n) for n in node.input]
         node.output[:] = [names.get(n, n) for n in node.output]
-        for inner in _inner(node):
+        for inner in subgraphs(node):
             _rename(inner, names)

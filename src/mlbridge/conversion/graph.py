@@ -18,7 +18,7 @@ from ..signature import DTYPES, Signature, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["IR_VERSION", "METADATA_KEY", "OPSETS", "Graph", "reads"]
+__all__ = ["IR_VERSION", "METADATA_KEY", "OPSETS", "Graph", "reads", "subgraphs"]
 
 OPSETS: Mapping[str, int] = {"": 21, "ai.onnx.ml": 5}  # ml 5 is the first with TreeEnsemble in double
 IR_VERSION = 10  # the IR of opset 21; older readers refuse by name instead of guessing
@@ -175,11 +175,15 @@ class Graph:
 def reads(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names of the values a node reads, those of its subgraphs included."""
     yield from node.input
-    for attribute in node.attribute:
-        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            for n in inner.node:
-                yield from reads(n)
-            yield from (o.name for o in inner.output)
+    for inner in subgraphs(node):
+        for n in inner.node:
+            yield from reads(n)
+        yield from (o.name for o in inner.output)
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the graphs a node holds: the branches of an If, the body of a Loop or Scan."""
+    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
 
 
 def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:

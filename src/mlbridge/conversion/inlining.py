@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import ConversionError
+from .graph import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -71,7 +72,6 @@ def rename(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
     for i, name in enumerate(node.input):
         if name in renamed:
             node.input[i] = renamed[name]
-    for attribute in node.attribute:
-        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            for n in inner.node:
-                rename(n, renamed)
+    for inner in subgraphs(node):
+        for n in inner.node:
+            rename(n, renamed)

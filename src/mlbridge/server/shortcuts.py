@@ -101,7 +101,7 @@ def _holds_nan(raw: bytes, flat: np.ndarray) -> bool:
         tops = raw[flat.itemsize - 1 :: flat.itemsize]
         if 0x7F not in tops and 0xFF not in tops:
             return False
-    least = flat[flat.argmin()]  # a NaN where there is one, and twice as fast as a reduction
+    least = flat[flat.argmin()]  # a NaN where there is one; half of a reduction's time for a thousand numbers, its time for many
     return bool(least != least)
 
 
