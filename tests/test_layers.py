@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import mlbridge
+
 ROOT = Path(__file__).parent.parent / "src" / "mlbridge"
 RANKS = [
     {"errors"},
@@ -124,9 +126,26 @@ def test_only_the_wire_imports_grpc_and_protobuf(path):
 def test_import_mlbridge_loads_no_library():
     heavy = ["onnxruntime", "onnx", "grpc", "rpy2", "py4j", "sklearn", "torch", "tensorflow", "pandas", "narwhals"]
     heavy += ["hashlib", "zipfile", "tempfile", "shutil", "socket", "html", "difflib", "concurrent.futures", "asyncio"]  # 15 ms together
-    code = f"import sys, mlbridge; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, mlbridge; mlbridge.load; print([m for m in {heavy!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_import_mlbridge_alone_loads_not_even_numpy():
+    code = "import sys, mlbridge; assert set(mlbridge.__all__) <= set(dir(mlbridge)); print([m for m in sys.modules if 'mlbridge' in m or m == 'numpy'])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "['mlbridge']"
+
+
+@pytest.mark.parametrize("name", ["Model", "Column", "MlbridgeError", "pipeline"])
+def test_whichever_public_name_comes_first_models_compose(name):
+    code = f"import mlbridge; mlbridge.{name}; mlbridge.Model.__rshift__; mlbridge.errors.InputError, mlbridge.interfaces.Session"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_public_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'predict'"):
+        mlbridge.predict  # noqa: B018  # asked for, not used
 
 
 @pytest.mark.parametrize("name", ["utils", "helpers", "base", "common", "config"])
