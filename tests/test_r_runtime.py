@@ -39,6 +39,7 @@ ONE = {"features": np.ones((1, 1))}
 FIT = """
 out <- commandArgs(TRUE)[1]
 d <- within(MASS::Pima.tr, group <- factor(rep(c("a", "b", "c", "b"), length.out = nrow(MASS::Pima.tr))))
+d$band <- factor(rep(c(10, 2, 30), length.out = nrow(d)))  # levels that a CSV file holds as numbers
 library(randomForest); library(rpart); library(e1071); library(mgcv)
 save <- function(name, fit) saveRDS(fit, file.path(out, paste0(name, ".rds")))
 save("lm", lm(glu ~ bmi + poly(age, 2) + group, d))
@@ -51,6 +52,7 @@ save("kmeans", kmeans(d[c("glu", "bmi")], 3))
 save("prcomp", prcomp(d[c("glu", "bmi", "age")], scale. = TRUE))
 save("loess", loess(glu ~ bmi, d))
 save("gam", gam(type ~ s(glu) + group, binomial, d))
+save("contrasts", lm(glu ~ C(band, contr.sum) + relevel(band, "30"):bmi, d))
 save("batch", lm(glu ~ I(bmi - mean(bmi)), d))
 saveRDS(d[1:60, ], file.path(out, "rows.rds"))
 """
@@ -71,6 +73,7 @@ put("svm", dropped)
 put("bayes", predict(fit("bayes"), d), predict(fit("bayes"), d, type = "raw"))
 put("kmeans", apply(sapply(1:3, function(k) colSums((t(as.matrix(whole[c("glu", "bmi")])) - fit("kmeans")$centers[k, ])^2)), 1, which.min))
 put("prcomp", predict(fit("prcomp"), d))
+put("contrasts", predict(fit("contrasts"), d))
 put("loess", predict(fit("loess"), d$bmi)); put("gam", predict(fit("gam"), d, type = "response"))
 write.csv(d, file.path(out, "rows.csv"), row.names = FALSE)
 """
@@ -114,7 +117,7 @@ def _flat(outputs) -> np.ndarray:
 class TestAnswers:
     pytestmark = NEEDS_R
 
-    @pytest.mark.parametrize("name", ["lm", "glm", "rpart", "forest", "svm", "bayes", "kmeans", "prcomp", "loess", "gam"])
+    @pytest.mark.parametrize("name", ["lm", "glm", "rpart", "forest", "svm", "bayes", "kmeans", "prcomp", "contrasts", "loess", "gam"])
     def test_bit_by_bit_what_r_says_in_a_fresh_process(self, home, rows, name):
         if name == "kmeans":
             rows = rows.dropna()

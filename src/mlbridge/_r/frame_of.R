@@ -6,7 +6,17 @@ column_classes <- function(model) {
   terms <- tryCatch(stats::terms(model), error = function(e) NULL)
   known <- attr(terms, "dataClasses")
   if (is.null(known) && is.list(model)) known <- unlist(lapply(model[["var.summary"]], function(v) class(v)[1]))
-  if (is.null(known)) character() else known
+  if (is.null(known)) character() else c(known, .wanted_as_factors(known))
+}
+
+# Columns that a formula takes as factors and nothing else, as in C(rad, contr.sum), though their levels may be numbers.
+.wanted_as_factors <- function(known) {
+  made <- character()
+  for (label in grep("^(C|relevel|droplevels)\\(", names(known), value = TRUE)) {
+    call <- tryCatch(str2lang(label), error = function(e) NULL)
+    if (is.call(call) && is.name(call[[2L]])) made[[as.character(call[[2L]])]] <- known[[label]]
+  }
+  made[setdiff(names(made), names(known))]
 }
 
 .column <- function(values, kind, unit, levels, class) {

@@ -6,7 +6,8 @@
   qda = "MASS", polr = "MASS", negbin = "MASS", rlm = "MASS", lqs = "MASS", svm = "e1071", naiveBayes = "e1071", glmnet = "glmnet",
   cv.glmnet = "glmnet", coxph = "survival", survreg = "survival", gam = "mgcv", bam = "mgcv", train = "caret", ksvm = "kernlab",
   kmeans = "stats", lme = "nlme", gls = "nlme", earth = "earth", cforest = "party", xgb.Booster = "xgboost")
-.formula_homes <- c(ns = "splines", bs = "splines", Surv = "survival", strata = "survival", pspline = "survival")
+.formula_homes <- c(ns = "splines", bs = "splines", Surv = "survival", strata = "survival", pspline = "survival",
+  contr.sdif = "MASS")
 
 .fail <- function(class, message, hint = NULL, code = NULL) stop(structure(class = c("mlbridge_failure", "error", "condition"),
   list(message = message, call = NULL, class = class, hint = hint, code = code)))
@@ -31,6 +32,7 @@ load_model <- function(tensors) {
     model <- tryCatch(readRDS(path), error = function(e) .fail("ArtifactError", paste0("not a readable RDS file: ", conditionMessage(e))))
     .attach(unique(.homes[intersect(class(model), names(.homes))]))
     called <- tryCatch(all.names(stats::terms(model)), error = function(e) character())
+    if (is.list(model)) called <- c(called, unlist(Filter(is.character, as.list(model[["contrasts"]]))))
     .attach(unique(.formula_homes[intersect(called, names(.formula_homes))]))
   }
   signature <- NULL
