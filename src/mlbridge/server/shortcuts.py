@@ -13,6 +13,7 @@ import numpy as np
 
 from ..runtimes.wire import ID, NUMPY, RAW_OUT, datatype_of, field, inference_pb2, join_bytes
 from ..signature import Signature, TensorSpec, level_text
+from ..tensors.compiled import holds_nan
 
 __all__ = ["NOTHING", "Decoded", "Kind", "Recipe", "Writer", "kinds_of"]
 
@@ -71,13 +72,19 @@ class Recipe:
         Of each.
     names, codes
         As in `Decoded`.
+
+    Attributes
+    ----------
+    rows : int
+    all : bool
+        Whether all outputs are asked for, in the model's own order.
     """
 
-    __slots__ = ("_codes", "_inputs", "_names", "_rows")
+    __slots__ = ("_codes", "_inputs", "_names", "all", "rows")
 
     def __init__(self, inputs: Sequence[tuple[str, Kind]], rows: int, names: list[str] | None, codes: frozenset[str]) -> None:
         self._inputs = [(name, k.dtype, (rows, *k.tail), rows * k.row_bytes, k.refuses_nan) for name, k in inputs]
-        self._rows, self._names, self._codes = rows, names, codes
+        self.rows, self._names, self._codes, self.all = rows, names, codes, names is None
 
     def read(self, raws: Sequence[bytes]) -> Decoded | None:
         """Return the request; None if the long way must say what is wrong with it."""
@@ -91,7 +98,7 @@ class Recipe:
             if refuses_nan and _holds_nan(raw, flat):
                 return None
             feeds[name] = flat.reshape(shape)
-        return Decoded(feeds, self._rows, self._names, False, self._codes)
+        return Decoded(feeds, self.rows, self._names, False, self._codes)
 
 
 def _holds_nan(raw: bytes, flat: np.ndarray) -> bool:
@@ -101,8 +108,7 @@ def _holds_nan(raw: bytes, flat: np.ndarray) -> bool:
         tops = raw[flat.itemsize - 1 :: flat.itemsize]
         if 0x7F not in tops and 0xFF not in tops:
             return False
-    least = flat[flat.argmin()]  # a NaN where there is one; half of a reduction's time for a thousand numbers, its time for many
-    return bool(least != least)
+    return holds_nan(flat)
 
 
 class Writer:
