@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ __all__ = ["node_coverage", "path_rows"]
 
 _ROWS_AT_ONCE = 8192  # bounds the memory of a walk
 _CELLS = 30_000_000  # of the answer: on wide tables fewer nodes are tried
+_DRAWS = 4  # of a row that would not show a wrong turn
 _WALKS = 4_000_000  # rows x trees that node_coverage walks
 _CELLS_AT_ONCE = 4_000_000  # bounds the memory of path rows: nodes x (columns + category codes)
 
@@ -31,7 +33,8 @@ def path_rows(
     """Make rows that take both branches of every node, one row a branch.
 
     A row satisfies every condition on the path to its node. At the node it holds the largest value that goes one way, or that
-    value's successor in `dtype`; where a missing value may reach the node, a further row holds NaN (a code of -1).
+    value's successor in `dtype`; where a missing value may reach the node, a further row holds NaN (a code of -1). Where the
+    tree would answer the same had the row turned the other way, the row's other columns are drawn again a few times.
 
     Parameters
     ----------
@@ -72,10 +75,11 @@ def path_rows(
         nodes = np.sort(rng.choice(nodes, max_nodes, replace=False))
     base = np.zeros((1, columns)) if base_rows is None or not len(base_rows) else np.asarray(base_rows)
     can_miss = np.broadcast_to(np.asarray(missing, dtype=bool), (columns,))
+    answers, values = _answers(trees), _boundaries(forest, real)
     parts = []
     for domain in _domains(forest, nodes, columns, real, can_miss, codes or {}):
         start = base[rng.integers(len(base), size=len(domain.nodes))].astype(real)
-        parts += domain.rows(start, rng)
+        parts += domain.rows(start, rng, answers, values)
     return np.concatenate(parts) if parts else none
 
 
@@ -123,14 +127,40 @@ class _Domain:
         self.low[at[above], feature[above]] = np.maximum(self.low[at[above], feature[above]], _next(cut[above]))
         self.nan[at, feature] &= forest.missing_left[node] == left
 
-    def rows(self, start: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    def rows(self, start: np.ndarray, rng: np.random.Generator, answers: np.ndarray, values: dict[int, np.ndarray]) -> list[np.ndarray]:
         """Return rows for both branches of every node, and for a missing value there."""
+        out = self._rows(start, rng)
+        dull = [~_tells(self.forest, self.nodes[at], rows, answers) for at, rows in out]
+        for _ in range(_DRAWS):
+            again = np.unique(np.concatenate([at[d] for (at, _), d in zip(out, dull)]))
+            if not len(again):
+                break
+            drawn = start[again]
+            for f, some in values.items():
+                drawn[:, f] = rng.choice(some, len(again))
+            for (at, rows), d, (new_at, new_rows) in zip(out, dull, self._some(again)._rows(drawn, rng)):
+                mine = np.flatnonzero(d)
+                other = new_rows[np.searchsorted(new_at, np.searchsorted(again, at[mine]))]
+                better = _tells(self.forest, self.nodes[at[mine]], other, answers)
+                rows[mine[better]] = other[better]
+                d[mine[better]] = False
+        return [rows for _, rows in out]
+
+    def _rows(self, start: np.ndarray, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return, for each kind of pick, at which of the nodes it can be made, and the rows."""
         feature, out = self.forest.feature[self.nodes], []
         for value, where, _ in self._picks(start, rng):
-            rows = start[where].copy()
-            rows[np.arange(len(rows)), feature[where]] = value[where]
-            out.append(rows)
+            at, rows = np.flatnonzero(where), start[where].copy()
+            rows[np.arange(len(rows)), feature[at]] = value[at]
+            out.append((at, rows))
         return out
+
+    def _some(self, at: np.ndarray) -> _Domain:
+        """Return the domain of some of the nodes."""
+        part = copy.copy(self)
+        part.nodes, part.low, part.high, part.nan, part.bound = self.nodes[at], self.low[at], self.high[at], self.nan[at], self.bound[at]
+        part.open = {f: allowed[at] for f, allowed in self.open.items()}
+        return part
 
     def reachable(self, start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return which nodes' left and right branches some row takes."""
@@ -198,6 +228,34 @@ def _domains(forest: Forest, nodes: np.ndarray, columns: int, real: np.dtype, ca
             domain.narrow(at, parent[here], is_left[here])
             here = parent[here]
         yield domain
+
+
+def _answers(trees: Sequence[Tree]) -> np.ndarray:
+    """Return a number a node: equal where leaves of one tree answer the same."""
+    return np.concatenate([np.unique(t.value, axis=0, return_inverse=True)[1].reshape(-1) for t in trees])
+
+
+def _boundaries(forest: Forest, real: np.dtype) -> dict[int, np.ndarray]:
+    """Return, for each column that is compared, values on both sides of its thresholds."""
+    inner = np.flatnonzero(~forest.leaf & (forest.sets < 0))
+    cut, feature = _cut(forest, inner, real), forest.feature[inner]
+    return {int(f): np.concatenate([mine := np.unique(cut[feature == f]), _next(mine)]) for f in np.unique(feature)}
+
+
+def _tells(forest: Forest, node: np.ndarray, rows: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Whether each row would be answered otherwise had it turned the other way at its node."""
+    return answers[_leaf(forest, forest.left[node], rows)] != answers[_leaf(forest, forest.right[node], rows)]
+
+
+def _leaf(forest: Forest, node: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the leaf each row comes to from a node of its own."""
+    node, at = node.copy(), np.flatnonzero(~forest.leaf[node])
+    while len(at):
+        here = node[at]
+        value = rows[at, forest.feature[here]].astype(np.float64)
+        node[at] = np.where(_goes_left(forest, here, value), forest.left[here], forest.right[here])
+        at = at[~forest.leaf[node[at]]]
+    return node
 
 
 def _cut(forest: Forest, node: np.ndarray, real: np.dtype) -> np.ndarray:
