@@ -213,6 +213,12 @@ def test_options_reach_the_plan():
     session.close()
 
 
+def test_a_warm_session_has_its_buffers_bound_when_it_is_loaded():
+    session = wrap(relu(), warm_up=(1, 8))
+    assert set(session._binder.pools) == {(1, 3), (8, 3)}
+    session.close()
+
+
 # ---------------------------------------------------------------- caches
 
 

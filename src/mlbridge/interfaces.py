@@ -18,7 +18,7 @@ from .artifact import Artifact, Implementation
 from .errors import BridgeTimeoutError, CancelledError
 from .signature import Signature
 
-__all__ = ["UNBOUNDED", "Array", "Deadline", "Framework", "Placed", "Runtime", "Session", "Tunable"]
+__all__ = ["UNBOUNDED", "Array", "Deadline", "Framework", "Placed", "Runtime", "Session", "ShowsMissing", "Tunable"]
 
 Array: TypeAlias = np.ndarray  # C-contiguous, native-endian, in host memory
 UNBOUNDED = sys.maxsize  # a session that any number of threads may run at once
@@ -312,6 +312,15 @@ class Placed(Protocol):
     @property
     def placement(self) -> Mapping[str, float]:
         """Share of nodes per execution provider."""
+        ...
+
+
+@runtime_checkable
+class ShowsMissing(Protocol):
+    """A session that knows where a missing value shows, so that large inputs need not be searched for one."""
+
+    def shows_missing(self) -> str | None:
+        """Return the output in which a NaN anywhere in the only input shows as a NaN; None where there is none."""
         ...
 
 

@@ -19,11 +19,12 @@ import numpy as np
 from .chunks import chunk_rows, run_in_chunks
 from .description import Description, Route
 from .errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, MlbridgeError, UnsupportedError
-from .interfaces import UNBOUNDED, Array, Deadline, Placed, Runtime, Session, Tunable
+from .interfaces import UNBOUNDED, Array, Deadline, Placed, Runtime, Session, ShowsMissing, Tunable
 from .package import write_package
 from .saving import Parts, card, kept_samples, write_implementations
 from .signature import Signature
 from .tensors import Coercion, batch_rows
+from .tensors.compiled import holds_nan
 
 __all__ = ["Description", "Model", "Route"]
 
@@ -100,7 +101,7 @@ class Model:
         self.route = route or Route(getattr(runtime, "name", "custom"), "a session was given")
         self._session, self._runtime, self._native, self._reload = session, runtime, native, reload
         self._provenance, self._requires = dict(provenance or {}), dict(requires or {})
-        self._coercion = Coercion(self.signature)
+        self._coercion = Coercion(self.signature, session.shows_missing if isinstance(session, ShowsMissing) else None)
         self._exact = self._coercion.exact
         self._decoders = tuple(self._coercion.decoders.items())
         self._chunk = chunk_rows(self.signature)
@@ -140,17 +141,19 @@ class Model:
         """
         exact = self._exact
         if exact is not None and outputs is None and timeout_s is None:
-            name, fits = exact
-            if fits(x):
+            name, test = exact
+            fits = test(x)
+            if fits:
                 try:
                     results = self.run_checked({name: x})
                 except MlbridgeError:
                     raise
                 except Exception as exc:
                     raise self._failure(exc) from exc
-                for output, decode in self._decoders:
-                    results[output] = decode(results[output])
-                return results
+                if fits is True or not holds_nan(results[fits]) or not holds_nan(x):  # the long way names the NaN
+                    for output, decode in self._decoders:
+                        results[output] = decode(results[output])
+                    return results
         names = self._coercion.select(outputs)
         feeds, opened = self._coercion.feeds(x)
         return self._coercion.answer(self._ask(feeds, names, timeout_s), opened, outputs)

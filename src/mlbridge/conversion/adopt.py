@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConversionError
+from ..executor.graphs import subgraphs
 from ..signature import DTYPES, Signature, TensorSpec
-from .graph import METADATA_KEY, subgraphs
+from .graph import METADATA_KEY
 
 if TYPE_CHECKING:
     import onnx

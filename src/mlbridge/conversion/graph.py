@@ -6,19 +6,20 @@ It knows signatures (inputs, columns, outputs, metadata) and nothing about any l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ConversionError
+from ..executor.graphs import reads
 from ..signature import DTYPES, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["IR_VERSION", "METADATA_KEY", "OPSETS", "Graph", "reads", "subgraphs"]
+__all__ = ["IR_VERSION", "METADATA_KEY", "OPSETS", "Graph"]
 
 OPSETS: Mapping[str, int] = {"": 21, "ai.onnx.ml": 5}  # ml 5 is the first with TreeEnsemble in double
 IR_VERSION = 10  # the IR of opset 21; older readers refuse by name instead of guessing
@@ -170,20 +171,6 @@ class Graph:
         path = Path(folder) / name
         path.write_bytes(model.SerializeToString())
         return path
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the names of the values a node reads, those of its subgraphs included."""
-    yield from node.input
-    for inner in subgraphs(node):
-        for n in inner.node:
-            yield from reads(n)
-        yield from (o.name for o in inner.output)
-
-
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """Return the graphs a node holds: the branches of an If, the body of a Loop or Scan."""
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
 
 
 def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:

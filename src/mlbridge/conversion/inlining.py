@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import ConversionError
-from .graph import subgraphs
+from ..executor.graphs import subgraphs
 
 if TYPE_CHECKING:
     import onnx

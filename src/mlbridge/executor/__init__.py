@@ -1,7 +1,8 @@
 """The executor: where and how an ONNX session runs.
 
 Rooms: `devices` (facts about this machine) · `plans` (pure choice from facts) · `probing` (measurement on a sample) ·
-`session` (the hot path), with `binding`, `splitting`, `alarms` (deadlines) and `engine` (native sessions) under it ·
+`session` (the hot path), with `binding`, `splitting`, `alarms` (deadlines), `missing` (where NaN shows) and `engine`
+(native sessions; `graphs` walks their files) under it ·
 `starting` (the first plan that works) · `tuning`, `parity`, `trial` (parts of probing) · `cache` (files kept between processes).
 """
 

@@ -19,6 +19,7 @@ from ..errors import ArtifactError, InputError, MlbridgeError, UnavailableError
 from . import cache
 from .alarms import call_at
 from .devices import cores
+from .graphs import prune
 from .plans import CPU, Plan
 
 __all__ = ["Engine", "engine_failures", "share_threads"]
@@ -29,38 +30,6 @@ _CACHE_BYTES = 64 << 10  # below this optimising costs less than reading a file
 _CACHE_MAX_BYTES = 512 << 20
 _WORTH_NODES = 0.9  # where optimising leaves more of the nodes, its result starts no faster
 _NO_GAIN = b"no gain"
-
-# Dropping only these is not worth a second session: they read and write a few values.
-_CHEAP = frozenset(
-    [
-        "Identity",
-        "Cast",
-        "CastLike",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Gather",
-        "Slice",
-        "Concat",
-        "Shape",
-        "Constant",
-        "Not",
-        "And",
-        "Or",
-        "Equal",
-        "Greater",
-        "Less",
-        "GreaterOrEqual",
-        "LessOrEqual",
-        "Where",
-        "ArgMax",
-        "ZipMap",
-        "LabelEncoder",
-        "ArrayFeatureExtractor",
-        "Transpose",
-    ]
-)
 
 
 class Engine:
@@ -131,7 +100,9 @@ class Engine:
 
     def pruned(self, names: Sequence[str]) -> Any:
         """Return a session that computes these outputs only, or None where that saves nothing worth it."""
-        smaller = _prune(self.model, names)
+        if not isinstance(self.model, bytes):
+            return None  # weights live in side files; a second copy of them costs more than it saves
+        smaller = prune(self.model, names)
         return None if smaller is None else _create(smaller, self.plan)
 
     def close(self) -> None:
@@ -260,47 +231,6 @@ def _nodes(model: bytes) -> int:
     import onnx
 
     return len(onnx.load_model_from_string(model).graph.node)
-
-
-def _prune(model: bytes | Path, names: Sequence[str]) -> bytes | Path | None:
-    import onnx
-
-    if not isinstance(model, bytes):
-        return None  # weights live in side files; a second copy of them costs more than it saves
-    proto = onnx.load_model_from_string(model)
-    producers = {name: i for i, node in enumerate(proto.graph.node) for name in node.output if name}
-    needed: set[int] = set()
-    stack = list(names)
-    while stack:
-        index = producers.get(stack.pop())
-        if index is not None and index not in needed:
-            needed.add(index)
-            stack.extend(_reads(proto.graph.node[index]))
-    dropped = [n for i, n in enumerate(proto.graph.node) if i not in needed]
-    if all(n.op_type in _CHEAP for n in dropped):
-        return None
-    keep = [n for i, n in enumerate(proto.graph.node) if i in needed]
-    outputs = [o for o in proto.graph.output if o.name in set(names)]
-    del proto.graph.node[:]
-    del proto.graph.output[:]
-    proto.graph.node.extend(keep)
-    proto.graph.output.extend(outputs)
-    read = {name for node in keep for name in _reads(node)} | set(names)
-    weights = [t for t in proto.graph.initializer if t.name in read]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(weights)
-    return proto.SerializeToString()
-
-
-def _reads(node: Any) -> list[str]:
-    """Return every name a node reads, those of its subgraphs included."""
-    names = [n for n in node.input if n]
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
-            for inner in graph.node:
-                names.extend(_reads(inner))
-            names.extend(o.name for o in graph.output)
-    return names
 
 
 # A native session's threads do not survive a fork, and its destructor would wait for them: a child leaks every session,

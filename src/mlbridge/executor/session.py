@@ -21,6 +21,7 @@ from ..signature import ROWS, Signature
 from .alarms import call_at
 from .binding import Binder
 from .engine import Engine, engine_failures
+from .missing import showing_output
 from .plans import Plan, Traits
 from .splitting import Splitter
 
@@ -64,6 +65,7 @@ class OnnxSession:
         self._lock = threading.Lock()
         self._subsets: dict[tuple[str, ...], tuple[Any, bool]] = {}
         self._native = engine.native()
+        self._shows: tuple[Any, str | None] = (None, None)  # a native session, and what was found of it
         self.device = engine.device
         self.placement: Mapping[str, float] = engine.placement
         self._names = [s.name for s in signature.outputs]
@@ -217,8 +219,19 @@ class OnnxSession:
             for _ in range(2):
                 try:
                     self.run(feeds)
-                except InferenceError:
+                except (InferenceError, BridgeTimeoutError):
                     return  # zeros may be outside what a model accepts; warming is only a favour
+
+    def shows_missing(self) -> str | None:
+        """Return the output in which a NaN anywhere in the input shows, proved once a plan; None where there is none."""
+        native = self._native
+        if native is not None and self._shows[0] is not native:
+            try:
+                found = showing_output(native, self.engine.model, self._signature)
+            except engine_failures():
+                found = None
+            self._shows = (native, found)
+        return self._shows[1]
 
     def tune(self, feeds: Mapping[str, Array], /, *, objective: str = "latency", budget_s: float = 1.0, progress: Any = None) -> Any:
         """Measure plans on a sample, adopt the best, and return the record of what was tried."""
@@ -231,7 +244,7 @@ class OnnxSession:
         with self._lock:
             self._closed = self._closed or "closed"
             self._native = None
-            self._subsets = {}
+            self._subsets, self._shows = {}, (None, None)
             self._binder.close()
             self.engine.close()
 
@@ -239,7 +252,7 @@ class OnnxSession:
         self._lock = threading.Lock()
         self._closed = self._closed or "forked"
         self._binder.abandon()
-        self._native, self._subsets = None, {}
+        self._native, self._subsets, self._shows = None, {}, (None, None)
 
     def describe(self) -> dict[str, Any]:
         """Return what `Model.describe` shows of it: the plan, and the last tuning with every candidate."""

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..conversion.graph import Graph, reads
+from ..conversion.graph import Graph
 from ..conversion.inlining import rename
+from ..executor.graphs import reads
 
 __all__ = ["fold"]
 

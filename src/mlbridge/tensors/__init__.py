@@ -35,18 +35,21 @@ class Coercion:
     ----------
     signature : Signature
         What the arrays must satisfy.
+    shows_missing : callable, optional
+        Answers the output in which a NaN of the only input shows, or None.
 
     Attributes
     ----------
     exact : tuple of str and callable, or None
-        For a single-input signature: its name, and whether an array satisfies it as it is; the hot path.
+        For a single-input signature: its name, and whether an array satisfies it as it is; the hot path. Where the answer
+        is an output's name, it does if no NaN shows there.
     decoders : dict
         Output name to the function from codes to level values; empty for most models.
     """
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, shows_missing: Callable[[], str | None] | None = None) -> None:
         self.signature = signature
-        self.exact = exact_array(signature)
+        self.exact = exact_array(signature, shows_missing)
         self.decoders: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             s.name: decoder(s.columns[0], s.missing) for s in signature.outputs if s.categorical
         }

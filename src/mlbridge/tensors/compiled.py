@@ -19,13 +19,19 @@ __all__ = ["CHUNK_VALUES", "exact_array", "exact_feeds", "holds_nan", "record"]
 CHUNK_VALUES = 1 << 21  # values of one batch; larger ones go in chunks, so that what lies between stages stays small
 _EXACT_FLOAT = float(2**53)
 _SHAPES = 64
+_LARGE = 4096  # values; fewer are searched as quickly as an answer is
 
 
-def exact_array(signature: Signature) -> tuple[str, Callable[[Any], bool]] | None:
-    """Return the only input's name and the test «this array already satisfies it», for batched numeric inputs."""
+def exact_array(
+    signature: Signature, shows_missing: Callable[[], str | None] | None = None
+) -> tuple[str, Callable[[Any], bool | str]] | None:
+    """Return the only input's name and the test «this array already satisfies it», for batched numeric inputs.
+
+    With `shows_missing` the test may answer the name of an output: the array fits if no NaN shows there.
+    """
     if len(signature.inputs) != 1 or signature.inputs[0].categorical:
         return None
-    fits = _fits(signature.inputs[0])
+    fits = _fits(signature.inputs[0], shows_missing)
     return None if fits is None else (signature.inputs[0].name, fits)
 
 
@@ -49,7 +55,7 @@ def exact_feeds(signature: Signature) -> Callable[[Mapping[str, Any]], dict[str,
     return exact
 
 
-def _fits(spec: TensorSpec) -> Callable[[Any], bool] | None:
+def _fits(spec: TensorSpec, shows_missing: Callable[[], str | None] | None = None) -> Callable[[Any], bool | str] | None:
     """Compile the test «this array satisfies the spec», for numbers and codes whose shape the spec fixes but for `rows`."""
     if not spec.batched or spec.dtype in ("string", "bfloat16") or not all(isinstance(d, int) for d in spec.shape[1:]):
         return None
@@ -58,7 +64,7 @@ def _fits(spec: TensorSpec) -> Callable[[Any], bool] | None:
     ndarray, checks_nan = np.ndarray, dtype.kind == "f" and spec.missing == "refuse"
     in_range = _codes_in_range(spec) if spec.categorical else None
 
-    def fits(x: Any) -> bool:
+    def fits(x: Any) -> bool | str:
         if type(x) is not ndarray or x.dtype is not dtype or not x.flags.carray:
             return False
         shape = x.shape
@@ -68,6 +74,10 @@ def _fits(spec: TensorSpec) -> Callable[[Any], bool] | None:
             if len(known) < _SHAPES:
                 known.add(shape)
         if checks_nan:
+            if shows_missing is not None and x.size > _LARGE:
+                shown = shows_missing()
+                if shown is not None:
+                    return shown
             return not holds_nan(x)
         return in_range is None or in_range(x)
 

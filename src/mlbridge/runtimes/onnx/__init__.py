@@ -38,7 +38,7 @@ class OnnxRuntime:
     formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
     options: ClassVar[frozenset[str]] = frozenset(
         {"tuned", "threads", "spin_us", "provider_options", "max_nodes", "max_tensor_bytes", "timeout_s", "domains"}
-        | {"chunks", "route", "bucket", "objective", "cache"}
+        | {"chunks", "route", "bucket", "objective", "cache", "warm_up"}
     )
 
     def accepts(self, model: object, /) -> bool:
@@ -72,6 +72,7 @@ class OnnxRuntime:
         bucket: int | None = None,
         objective: Literal["latency", "throughput", "idle"] | None = None,
         cache: bool = True,
+        warm_up: Iterable[int] = (),
         tuned: Mapping[str, Any] | None = None,
     ) -> Session:
         """Check a file, and make a session of it.
@@ -108,6 +109,8 @@ class OnnxRuntime:
             What the plan favours where nothing was measured.
         cache : bool, default=True
             Whether optimised models, passed checks and tuned plans are kept under `$MLBRIDGE_CACHE`.
+        warm_up : iterable of int
+            Batch sizes to run while loading, so that first calls find memory grown and buffers bound.
         tuned : dict, optional
             The record of a tuning, as `save` writes it into a package; ignored on any other machine.
 
@@ -137,9 +140,11 @@ class OnnxRuntime:
         model: bytes | Path = artifact.path if facts.side_files else data
         digest = artifact.sha256 if cache and not facts.side_files else None
         free = provider is None and all(v is None for v in given.values())
-        return start(
+        session = start(
             model, plans, signature, traits, owner=artifact, sha256=digest, default_timeout_s=timeout_s, tuned=free, packaged=tuned
         )
+        session.warm_up(tuple(warm_up))
+        return session
 
     def save(self, session: Session, folder: Path, /) -> Implementation:
         """Write the session's model under `folder` as `model.onnx`, side files beside it."""

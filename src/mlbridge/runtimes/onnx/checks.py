@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ArtifactError, UnsupportedError
+from ...executor.graphs import subgraphs
 from ...executor.plans import Traits
 
 if TYPE_CHECKING:
@@ -145,14 +146,6 @@ def _nodes(model: onnx.ModelProto, label: str) -> Iterator[tuple[Any, int]]:
         yield node, depth
         for graph in subgraphs(node):
             stack.extend((n, depth + 1) for n in graph.node)
-
-
-def subgraphs(node: Any) -> Iterator[Any]:
-    """Yield the graphs among a node's attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _constants(node: Any) -> Iterator[Any]:

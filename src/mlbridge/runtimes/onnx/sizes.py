@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ArtifactError
-from .checks import Limits, element_bits, is_external, subgraphs
+from ...executor.graphs import subgraphs
+from .checks import Limits, element_bits, is_external
 
 if TYPE_CHECKING:
     import onnx
