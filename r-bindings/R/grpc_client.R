@@ -67,17 +67,17 @@
 
 .served_session <- function(connection, place, device, told, options) {
   signature <- told$signature
-  call <- list(connection = connection, pid = Sys.getpid(), model = place$model, version = place$version, where = paste0(device, "/", place$model),
-    plan = .plan(signature$inputs, vapply(signature$inputs, function(s) if (.is_categorical(s)) "INT32" else .oip[[s$dtype]], "")),
-    texts = vapply(signature$inputs, function(s) s$dtype == "string", NA),
-    outputs = stats::setNames(signature$outputs, vapply(signature$outputs, `[[`, "", "name")), codes = told$codes)
-  call$coded <- vapply(call$outputs, function(s) told$codes && .is_categorical(s), NA)
-  call$datatypes <- vapply(call$outputs, function(s) if (.is_categorical(s)) "INT32" else .oip[[s$dtype]], "")
-  call$ranks <- vapply(call$outputs, function(s) length(s$shape), 0L)
+  outputs <- stats::setNames(signature$outputs, vapply(signature$outputs, `[[`, "", "name"))
+  call <- list(connection = connection, model = place$model, version = place$version, where = paste0(device, "/", place$model),
+    plan = .plan(signature$inputs, vapply(signature$inputs, .own_datatype, "")), texts = which(vapply(signature$inputs, function(s) s$dtype == "string", NA)),
+    outputs = outputs, codes = told$codes, all = .asking(outputs, told$codes))
+  limit <- options$max_message_mib * 2^20
+  usual_s <- options$timeout_s
   list(
     run = function(feeds, wanted, timeout_s) {
-      if (is.null(timeout_s)) timeout_s <- options$timeout_s
-      parts <- .parts_of(feeds, signature, options$max_message_mib * 2^20)
+      if (is.null(timeout_s)) timeout_s <- usual_s
+      small <- !length(call$texts) && 8 * sum(lengths(feeds, FALSE)) < 0.9 * limit
+      parts <- if (!small) .parts_of(feeds, signature, limit)
       if (is.null(parts)) return(.infer(call, feeds, wanted, timeout_s))
       until <- proc.time()[["elapsed"]] + timeout_s
       answers <- lapply(parts, function(part) .infer(call, part, wanted, max(until - proc.time()[["elapsed"]], 0)))
@@ -87,6 +87,15 @@
     close = function() .Call(C_mlb_disconnect, connection),
     describe = function() list(runtime = "grpc", device = device, route = paste0("served by ", told$about$route, ", version ", told$about$version),
       trust = "not asked: it runs where it is served", parity = "the served model itself"))
+}
+
+# What C++ asks for, and what must come back: labels as codes where the server knows them. Levels are named in the request;
+# all outputs without any are not.
+.asking <- function(outputs, codes, wanted = names(outputs)) {
+  specs <- outputs[wanted]
+  coded <- vapply(specs, function(s) codes && .is_categorical(s), NA)
+  list(wanted = wanted, datatypes = vapply(specs, .own_datatype, ""), ranks = vapply(specs, function(s) length(s$shape), 0L), codes = coded,
+    named = any(coded) || !identical(wanted, names(outputs)))
 }
 
 # Feeds in parts that fit a message, where rows are independent; NULL where they fit as they are.
@@ -103,15 +112,8 @@
 }
 
 .infer <- function(call, feeds, wanted, timeout_s) {
-  if (call$pid != Sys.getpid()) mlb_stop("ClosedError", "the connection does not survive a fork", "load the model again in this process")
-  if (any(call$texts)) feeds[call$texts] <- lapply(feeds[call$texts], enc2utf8)
-  all <- identical(wanted, names(call$outputs))
-  asked <- if (!all || any(call$coded)) wanted
-  got <- .checked_call(.Call(C_mlb_infer, call$connection, call$model, call$version, call$plan, feeds, asked, call$coded[wanted], timeout_s), call$where)
-  at <- match(wanted, names(got$values))
-  if (anyNA(at)) mlb_stop("InferenceError", paste0(call$where, ": the answer lacks ", paste(sQuote(wanted[is.na(at)], FALSE), collapse = ", ")))
-  odd <- got$datatype[at] != call$datatypes[wanted] | got$rank[at] != call$ranks[wanted]
-  if (any(odd)) mlb_stop("InferenceError", paste0(call$where, ": output ", sQuote(wanted[odd][1], FALSE), " is ", got$datatype[at][odd][1], " of rank ",
-    got$rank[at][odd][1], ", expected ", call$datatypes[[wanted[odd][1]]], " of rank ", call$ranks[[wanted[odd][1]]]))
-  if (identical(at, seq_along(got$values))) got$values else got$values[at]
+  if (length(call$texts)) feeds[call$texts] <- lapply(feeds[call$texts], enc2utf8)
+  asking <- if (identical(wanted, call$all$wanted)) call$all else .asking(call$outputs, call$codes, wanted)
+  got <- .Call(C_mlb_infer, call$connection, call$model, call$version, call$plan, feeds, asking, timeout_s)
+  if (is.object(got)) .checked_call(got, call$where) else got
 }

@@ -1,5 +1,6 @@
 # One hosted model's requests and answers: tensors as a client sent them to feeds that satisfy the signature, and outputs
-# to tensors. What is usual goes straight through; everything else through `feeds_of`, and all problems are named at once.
+# to tensors. What is usual C++ reads and writes itself (src/exchange.cpp); what comes here may be anything, and all its
+# problems are named at once.
 
 # What answering needs besides the model, worked out once.
 .hosted <- function(name, version, model, always_raw) {
@@ -15,7 +16,7 @@
   list(name = name, version = version, model = model, signature = signature, inputs = inputs, outputs = outputs, always_raw = always_raw,
     ask = if (is.null(ask)) function(feeds, wanted) model$session$run(feeds, wanted, NULL) else ask,
     columns = stats::setNames(columns, vapply(columns, function(c) c$column$name, "")),
-    straight = vapply(inputs, function(s) if (.is_categorical(s)) "INT32" else .oip[[s$dtype]], "", USE.NAMES = FALSE),
+    straight = vapply(inputs, .own_datatype, "", USE.NAMES = FALSE),
     all = list(wanted = names(outputs), codes = stats::setNames(rep(FALSE, length(outputs)), names(outputs))),
     labels = names(outputs)[vapply(outputs, function(s) .is_label(s) && !identical(s$missing, "allow"), NA)],
     plain = vapply(outputs, function(s) !.is_categorical(s) && s$dtype != "string", NA),
@@ -50,10 +51,6 @@
 
 .request_feeds <- function(held, request) {
   names <- names(request$values)
-  if (identical(names, names(held$inputs)) && identical(request$datatype, held$straight)) {
-    feeds <- .usual_feeds(held, request)
-    if (!is.null(feeds)) return(feeds)
-  }
   problems <- character()
   feeds <- given <- stats::setNames(list(), character())
   twice <- names[duplicated(names)]
@@ -87,18 +84,6 @@
   feeds
 }
 
-# All inputs in order, in their own datatypes; NULL where anything is wrong, for the long way to say it.
-.usual_feeds <- function(held, request) {
-  feeds <- request$values
-  for (i in seq_along(feeds)) {
-    made <- .straight(feeds[[i]], held$inputs[[i]], request$rank[i], request$missing[i])
-    if (!is.null(made$problems)) return(NULL)
-    feeds[[i]] <- made$value
-  }
-  if (length(held$by_rows) > 1L && length(unique(vapply(feeds[held$by_rows], NROW, 0L))) > 1L) return(NULL)
-  feeds
-}
-
 # An input in its own datatype: codes for levels. Only its shape and its missing values are looked at.
 .straight <- function(value, spec, rank, marked) {
   wrong <- function(...) list(problems = paste0("input ", .quoted(spec$name), ": ", ...))
@@ -126,13 +111,16 @@
   for (j in seq_len(width)) {
     column <- spec$columns[[j]]
     of <- if (is.null(dim(codes))) codes else codes[, j]
-    top <- length(column$categories) - !identical(column$unknown, "keep")
+    top <- .top_code(column)
     odd <- of < (if (allow) -1L else 0L) | of > top
     if (any(odd)) return(wrong("column ", .quoted(column$name), ": the code ", of[odd][1], " in row ", which(odd)[1], "; ",
       if (allow) "-1 is missing, " else "none may be missing, ", "0 to ", length(column$categories) - 1L, " are its levels"))
   }
   list(value = codes)
 }
+
+# The greatest code of a column: one beyond its levels where an unknown one is kept.
+.top_code <- function(column) length(column$categories) - !identical(column$unknown, "keep")
 
 # A column, level values, or another datatype: as `feeds_of` takes them from an R user.
 .roundabout <- function(value, name, datatype, rank, spec, held) {

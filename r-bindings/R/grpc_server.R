@@ -91,12 +91,21 @@ mlb_serve <- function(models, address = "127.0.0.1:8001", token = NULL, tls = NU
 # What C++ tells of a model without asking R.
 .told_models <- function(hosted) lapply(hosted, function(held) {
   versions <- vapply(Filter(function(h) h$name == held$name, hosted), `[[`, "", "version", USE.NAMES = FALSE)
-  tensors <- function(specs) unname(lapply(specs, function(s) list(name = s$name, datatype = .wire_datatype(s), shape = .wire_shape(s))))
   about <- held$model$session$describe()
-  list(name = held$name, version = held$version, versions = versions, platform = paste0("mlbridge_", about$runtime), inputs = tensors(held$inputs),
-    outputs = tensors(held$outputs), signature = as.character(.signature_json(held$signature)), route = about$runtime, why = about$route,
+  list(name = held$name, version = held$version, versions = versions, platform = paste0("mlbridge_", about$runtime),
+    inputs = unname(lapply(held$inputs, .told_input)), outputs = unname(lapply(held$outputs, .told_output)), batched = held$batched,
+    always_raw = held$always_raw, signature = as.character(.signature_json(held$signature)), route = about$runtime, why = about$route,
     device = if (about$runtime == "r") "r" else about$device, is_default = held$version == utils::tail(versions, 1L))
 })
+
+.told_tensor <- function(spec) list(name = spec$name, datatype = .wire_datatype(spec), shape = .wire_shape(spec), allow = identical(spec$missing, "allow"))
+
+# `own` and `tops`: the datatype of a usual request, and the greatest code of each column.
+.told_input <- function(spec) c(.told_tensor(spec), list(own = .own_datatype(spec), by_rows = length(spec$shape) > 0L && identical(spec$shape[[1]], "rows"),
+  tops = if (.is_categorical(spec)) vapply(spec$columns, .top_code, 0L) else integer()))
+
+.told_output <- function(spec) c(.told_tensor(spec), list(text = spec$dtype == "string" && !.is_categorical(spec), categorical = .is_categorical(spec),
+  levels = if (.is_label(spec) && is.character(.levels_of(spec$columns[[1]]))) enc2utf8(.wire_levels(spec$columns[[1]])) else character()))
 
 # -------------------------------------------------- the loop
 
@@ -152,26 +161,42 @@ mlb_serve <- function(models, address = "127.0.0.1:8001", token = NULL, tls = NU
 }
 
 .answer_request <- function(room, request) {
-  held <- room$hosted[[paste0(request$model, "@", request$version)]]
   room$inside <- FALSE
-  room$held <- held
-  asked <- .decode(held, request)
-  room$inside <- TRUE
-  outputs <- .evaluated(held, asked)
-  made <- .encode(held, outputs, asked, request$typed)
-  wrong <- .Call(C_mlb_answer, room$host, made$plan, made$values, made$missing, made$typed)
-  if (!is.null(wrong)) stop("its answer does not fit its signature: ", wrong)
+  room$held <- held <- room$hosted[[request$place]]
+  if (is.null(request$feeds)) .answer_unusual(room, held)
+  else {
+    room$inside <- TRUE
+    outputs <- .evaluated(held, request)
+    if (!.Call(C_mlb_answer_usual, room$host, outputs)) {
+      given <- .Call(C_mlb_request, room$host)
+      .answer_outputs(room$host, held, outputs, .asked(held, given$outputs, given$encoding), given$typed)
+    }
+  }
   room$held <- NULL
 }
 
+.answer_unusual <- function(room, held) {
+  given <- .Call(C_mlb_request, room$host)
+  asked <- .decode(held, given)
+  .Call(C_mlb_mark, room$host, "decoded")
+  room$inside <- TRUE
+  outputs <- .evaluated(held, asked)
+  .Call(C_mlb_mark, room$host, "evaluated")
+  .answer_outputs(room$host, held, outputs, asked, given$typed)
+}
+
 # The only place where interrupts are heard: Ctrl-C, or a caller who gave up.
-.evaluated <- function(held, asked) {
-  outputs <- allowInterrupts(held$ask(asked$feeds, asked$wanted))
+.evaluated <- function(held, asked) allowInterrupts(held$ask(asked$feeds, asked$wanted))
+
+# Says what is wrong with an answer, or sends it.
+.answer_outputs <- function(host, held, outputs, asked, typed) {
   absent <- asked$wanted[!asked$wanted %in% names(outputs)]
   if (length(absent)) stop("it gives no output ", paste(absent, collapse = ", "))
   for (name in held$labels) if (name %in% asked$wanted && any(outputs[[name]] < 0L))
     stop("output ", name, ": a code outside its levels, and the signature says none is missing")
-  outputs
+  made <- .encode(held, outputs, asked, typed)
+  wrong <- .Call(C_mlb_answer, host, made$plan, made$values, made$missing, made$typed)
+  if (!is.null(wrong)) stop("its answer does not fit its signature: ", wrong)
 }
 
 # The answer to a request that failed: by name where the request is at fault.

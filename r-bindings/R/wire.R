@@ -36,6 +36,9 @@
   if (is.logical(.levels_of(column))) tolower(texts) else texts
 }
 
+# The datatype in which an input's values need no translation: codes for levels.
+.own_datatype <- function(spec) if (.is_categorical(spec)) "INT32" else .oip[[spec$dtype]]
+
 # How a tensor looks to clients: levels as BYTES in a block, by their own type in a single column.
 .wire_datatype <- function(spec) {
   if (!.is_categorical(spec)) return(.oip[[spec$dtype]])

@@ -68,32 +68,42 @@ Rcpp::List tensor_metadata(const google::protobuf::RepeatedPtrField<inference::M
   return out;
 }
 
+SEXP malformed_answer(const std::string& what) { return failure(grpc::StatusCode::INTERNAL, "the answer is malformed: " + what, "InferenceError"); }
 
-SEXP answer_of(const inference::ModelInferResponse& answer, const std::string& from) {
-  const int n = answer.outputs_size();
+int place_of(const inference::ModelInferResponse& answer, const std::string& name, int first) {
+  for (int i = 0; i < answer.outputs_size(); ++i) {
+    const int at = (first + i) % answer.outputs_size();
+    if (answer.outputs(at).name() == name) return at;
+  }
+  return -1;
+}
+
+// The wanted outputs in their order, or a failure. `names`, `datatypes`, `ranks`: what they must be.
+SEXP answer_of(const inference::ModelInferResponse& answer, SEXP names, SEXP datatypes, SEXP ranks) {
   const bool raw = answer.raw_output_contents_size() > 0;
-  if (raw && answer.raw_output_contents_size() != n)
-    return failure(grpc::StatusCode::INTERNAL, from + ": " + std::to_string(answer.raw_output_contents_size()) + " raw outputs for " + std::to_string(n) + " tensors", "InferenceError");
-  Rcpp::List values(n);
-  Rcpp::CharacterVector names(n), datatypes(n);
-  Rcpp::IntegerVector ranks(n);
+  if (raw && answer.raw_output_contents_size() != answer.outputs_size())
+    return malformed_answer(std::to_string(answer.raw_output_contents_size()) + " raw outputs for " + std::to_string(answer.outputs_size()) + " tensors");
+  const int n = Rf_length(names);
+  Rcpp::Shield<SEXP> values(Rf_allocVector(VECSXP, n));
   for (int i = 0; i < n; ++i) {
-    const auto& tensor = answer.outputs(i);
-    const std::string where = "output " + quoted(tensor.name());
+    const std::string name = CHAR(STRING_ELT(names, i)), datatype = CHAR(STRING_ELT(datatypes, i));
+    const int at = place_of(answer, name, i);
+    if (at < 0) return failure(grpc::StatusCode::INTERNAL, "the answer lacks " + quoted(name), "InferenceError");
+    const auto& tensor = answer.outputs(at);
+    if (tensor.datatype() != datatype || tensor.shape_size() != INTEGER(ranks)[i])
+      return failure(grpc::StatusCode::INTERNAL, "output " + quoted(name) + " is " + tensor.datatype() + " of rank " + std::to_string(tensor.shape_size()) +
+                     ", expected " + datatype + " of rank " + std::to_string(INTEGER(ranks)[i]), "InferenceError");
+    const std::string where = "output " + quoted(name);
     try {
       const Shape shape(tensor.shape().begin(), tensor.shape().end());
       const auto missing = tensor.parameters().empty() ? std::vector<std::size_t>() : read_missing(tensor.parameters(), count_of(shape, where), where);
-      values[i] = Rcpp::Shield<SEXP>(read_tensor(tensor.datatype(), shape, raw ? &answer.raw_output_contents(i) : nullptr, tensor.contents(), missing, where));
+      SET_VECTOR_ELT(values, i, read_tensor(datatype, shape, raw ? &answer.raw_output_contents(at) : nullptr, tensor.contents(), missing, where));
     } catch (const Refused& wrong) {
-      return failure(grpc::StatusCode::INTERNAL, from + ": the answer is malformed: " + wrong.what(), "InferenceError");
+      return malformed_answer(wrong.what());
     }
-    names[i] = tensor.name();
-    datatypes[i] = tensor.datatype();
-    ranks[i] = tensor.shape_size();
   }
-  values.names() = names;
-  return Rcpp::List::create(Rcpp::_["values"] = values, Rcpp::_["datatype"] = datatypes, Rcpp::_["rank"] = ranks, Rcpp::_["version"] = answer.model_version(),
-                            Rcpp::_["raw"] = raw);
+  Rf_setAttrib(values, R_NamesSymbol, names);
+  return values;
 }
 
 }  // namespace
@@ -210,10 +220,13 @@ SEXP mlb_ready(SEXP handle, SEXP model, SEXP version, SEXP timeout_s) {
   END_RCPP
 }
 
-// One ModelInfer, raw. `plan`: parallel vectors name, datatype, rank, rounds of `values`. `outputs`: names asked for, or NULL,
-// those in `codes` as codes.
-SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP outputs, SEXP codes, SEXP timeout_s) {
+// One ModelInfer, raw. `plan`: parallel vectors name, datatype, rank, rounds of `values`. `asking`: list(wanted, datatypes,
+// ranks, codes, named): the outputs' names, what they must be, whether as codes; the request names them only where `named`.
+SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP asking, SEXP timeout_s) {
   BEGIN_RCPP
+  auto* held = static_cast<Connection*>(R_ExternalPtrAddr(handle));
+  if (held && held->pid != getpid())
+    return mlb::failure(grpc::StatusCode::FAILED_PRECONDITION, "the connection does not survive a fork; load the model again in this process", "ClosedError");
   auto& connection = mlb::connection_of(handle);
   google::protobuf::Arena arena;
   auto* request = google::protobuf::Arena::CreateMessage<inference::ModelInferRequest>(&arena);
@@ -235,15 +248,17 @@ SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SE
   } catch (const mlb::Refused& wrong) {
     return mlb::failure(grpc::StatusCode::INVALID_ARGUMENT, wrong.what(), "InputError");
   }
-  for (R_xlen_t i = 0; i < Rf_xlength(outputs); ++i) {
-    auto* wanted = request->add_outputs();
-    wanted->set_name(CHAR(STRING_ELT(outputs, i)));
-    if (LOGICAL(codes)[i] == TRUE) (*wanted->mutable_parameters())["encoding"].set_string_param("codes");
+  const SEXP wanted = VECTOR_ELT(asking, 0), codes = VECTOR_ELT(asking, 3);
+  const bool named = Rf_asLogical(VECTOR_ELT(asking, 4)) == TRUE;
+  for (R_xlen_t i = 0; named && i < Rf_xlength(wanted); ++i) {
+    auto* output = request->add_outputs();
+    output->set_name(CHAR(STRING_ELT(wanted, i)));
+    if (LOGICAL(codes)[i] == TRUE) (*output->mutable_parameters())["encoding"].set_string_param("codes");
   }
   auto* answer = google::protobuf::Arena::CreateMessage<inference::ModelInferResponse>(&arena);
   mlb::prepare_context(context, connection, Rf_asReal(timeout_s));
   const auto status = mlb::wait_for(context, answer, [&](auto* c, auto* q) { return connection.models->PrepareAsyncModelInfer(c, *request, q); });
   if (!status.ok()) return mlb::failure(status, context);
-  return mlb::answer_of(*answer, "the server");
+  return mlb::answer_of(*answer, wanted, VECTOR_ELT(asking, 1), VECTOR_ELT(asking, 2));
   END_RCPP
 }

@@ -12,11 +12,14 @@ SEXP mlb_disconnect(SEXP handle);
 SEXP mlb_describe(SEXP handle, SEXP model, SEXP version, SEXP timeout_s);
 SEXP mlb_metadata(SEXP handle, SEXP model, SEXP version, SEXP timeout_s);
 SEXP mlb_ready(SEXP handle, SEXP model, SEXP version, SEXP timeout_s);
-SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP outputs, SEXP codes, SEXP timeout_s);
+SEXP mlb_infer(SEXP handle, SEXP model, SEXP version, SEXP plan, SEXP values, SEXP asking, SEXP timeout_s);
 
 SEXP mlb_listen(SEXP models, SEXP settings);
 SEXP mlb_port(SEXP host);
 SEXP mlb_take(SEXP host, SEXP patience_ms);
+SEXP mlb_request(SEXP host);
+SEXP mlb_mark(SEXP host, SEXP what);
+SEXP mlb_answer_usual(SEXP host, SEXP outputs);
 SEXP mlb_answer(SEXP host, SEXP plan, SEXP values, SEXP missing, SEXP typed);
 SEXP mlb_refuse(SEXP host, SEXP code, SEXP text, SEXP kind, SEXP correlation);
 SEXP mlb_drain(SEXP host);
