@@ -2,6 +2,8 @@ package dev.mlbridge.server;
 
 import dev.mlbridge.MlbridgeException;
 import dev.mlbridge.MlbridgeException.Kind;
+import io.grpc.Context;
+import io.grpc.Contexts;
 import io.grpc.ForwardingServerCallListener.SimpleForwardingServerCallListener;
 import io.grpc.Metadata;
 import io.grpc.ServerCall;
@@ -15,13 +17,17 @@ import java.util.concurrent.atomic.AtomicInteger;
 final class Gate implements ServerInterceptor {
   private static final Metadata.Key<String> AUTHORIZATION = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
-  private final Service service;
+  private static final Metadata.Key<String> GRPC_ERROR = Metadata.Key.of("triton_grpc_error", Metadata.ASCII_STRING_MARSHALLER);
+  /** Whether the caller of this call wants a stream to end at its first error. */
+  static final Context.Key<Boolean> ENDS_AT_ERRORS = Context.keyWithDefault("mlbridge-ends-at-errors", false);
+
+  private final Repository repository;
   private final Access access;
   private final int maxCalls;
   private final AtomicInteger open = new AtomicInteger();
 
-  Gate(Service service, Access access, int maxCalls) {
-    this.service = service;
+  Gate(Repository repository, Access access, int maxCalls) {
+    this.repository = repository;
     this.access = access;
     this.maxCalls = maxCalls;
   }
@@ -34,7 +40,7 @@ final class Gate implements ServerInterceptor {
     }
     try {
       access.check(role, Optional.ofNullable(headers.get(AUTHORIZATION)));
-      if (service.draining()) {
+      if (repository.draining()) {
         throw Repository.shuttingDown();
       }
     } catch (MlbridgeException e) {
@@ -44,7 +50,10 @@ final class Gate implements ServerInterceptor {
       open.decrementAndGet();
       return refuse(call, MlbridgeException.of(Kind.OVERLOADED, "too many calls at once").withHint("try again later"));
     }
-    return new Counted<>(next.startCall(call, headers));
+    if (!"true".equals(headers.get(GRPC_ERROR))) {
+      return new Counted<>(next.startCall(call, headers));
+    }
+    return new Counted<>(Contexts.interceptCall(Context.current().withValue(ENDS_AT_ERRORS, true), call, headers, next));
   }
 
   private static <Q, A> Listener<Q> refuse(ServerCall<Q, A> call, MlbridgeException e) {

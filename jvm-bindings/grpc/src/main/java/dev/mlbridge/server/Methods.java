@@ -9,12 +9,16 @@ import dev.mlbridge.Call;
 import dev.mlbridge.MlbridgeException;
 import dev.mlbridge.MlbridgeException.Kind;
 import dev.mlbridge.grpc.inference.GRPCInferenceServiceGrpc;
+import dev.mlbridge.grpc.inference.ModelConfigRequest;
+import dev.mlbridge.grpc.inference.ModelConfigResponse;
 import dev.mlbridge.grpc.inference.ModelInferRequest;
 import dev.mlbridge.grpc.inference.ModelInferResponse;
 import dev.mlbridge.grpc.inference.ModelMetadataRequest;
 import dev.mlbridge.grpc.inference.ModelMetadataResponse;
 import dev.mlbridge.grpc.inference.ModelReadyRequest;
 import dev.mlbridge.grpc.inference.ModelReadyResponse;
+import dev.mlbridge.grpc.inference.ModelStatisticsRequest;
+import dev.mlbridge.grpc.inference.ModelStatisticsResponse;
 import dev.mlbridge.grpc.inference.ModelStreamInferResponse;
 import dev.mlbridge.grpc.inference.ServerLiveRequest;
 import dev.mlbridge.grpc.inference.ServerLiveResponse;
@@ -48,6 +52,7 @@ import java.util.concurrent.TimeUnit;
  */
 final class Methods {
   private final Service service;
+  private final About about;
   private final Map<String, Bound<?>> bound = new HashMap<>();
 
   private record Bound<T extends Message>(T prototype, ServerCallHandler<Body, T> handler) {}
@@ -57,15 +62,18 @@ final class Methods {
     A to(Q request) throws Refused;
   }
 
-  Methods(Service service) {
+  Methods(Service service, About about) {
     this.service = service;
+    this.about = about;
     unary("ServerLive", ServerLiveRequest.parser(), ServerLiveResponse.getDefaultInstance(), r -> live());
     unary("ServerReady", ServerReadyRequest.parser(), ServerReadyResponse.getDefaultInstance(), r -> ready());
     unary("ModelReady", ModelReadyRequest.parser(), ModelReadyResponse.getDefaultInstance(), this::modelReady);
-    unary("ServerMetadata", ServerMetadataRequest.parser(), ServerMetadataResponse.getDefaultInstance(), r -> service.serverMetadata());
-    unary("ModelMetadata", ModelMetadataRequest.parser(), ModelMetadataResponse.getDefaultInstance(), service::modelMetadata);
+    unary("ServerMetadata", ServerMetadataRequest.parser(), ServerMetadataResponse.getDefaultInstance(), r -> about.server());
+    unary("ModelMetadata", ModelMetadataRequest.parser(), ModelMetadataResponse.getDefaultInstance(), about::metadata);
+    unary("ModelConfig", ModelConfigRequest.parser(), ModelConfigResponse.getDefaultInstance(), about::config);
+    unary("ModelStatistics", ModelStatisticsRequest.parser(), ModelStatisticsResponse.getDefaultInstance(), about::statistics);
     unary("ModelInfer", ModelInferRequest.parser(), ModelInferResponse.getDefaultInstance(), r -> service.infer(r, new RpcCaller()));
-    unary("Describe", DescribeRequest.parser(), DescribeResponse.getDefaultInstance(), service::describe);
+    unary("Describe", DescribeRequest.parser(), DescribeResponse.getDefaultInstance(), about::describe);
     ModelStreamInferResponse streamed = ModelStreamInferResponse.getDefaultInstance();
     bound.put("ModelStreamInfer", new Bound<>(streamed, ServerCalls.asyncBidiStreamingCall(this::stream)));
   }
@@ -75,11 +83,11 @@ final class Methods {
   }
 
   private ServerReadyResponse ready() {
-    return ServerReadyResponse.newBuilder().setReady(!service.draining()).build();
+    return ServerReadyResponse.newBuilder().setReady(!about.draining()).build();
   }
 
   private ModelReadyResponse modelReady(ModelReadyRequest request) {
-    return ModelReadyResponse.newBuilder().setReady(service.modelReady(request.getName(), request.getVersion())).build();
+    return ModelReadyResponse.newBuilder().setReady(about.ready(request.getName(), request.getVersion())).build();
   }
 
   /** Returns both services, reflection's descriptors included. */
@@ -178,20 +186,33 @@ final class Methods {
   private StreamObserver<Body> stream(StreamObserver<ModelStreamInferResponse> out) {
     ((ServerCallStreamObserver<ModelStreamInferResponse>) out).setOnCancelHandler(() -> {});
     return new StreamObserver<>() {
+      private boolean ended;
+
       @Override
       public void onNext(Body body) {
-        ModelStreamInferResponse.Builder answer = ModelStreamInferResponse.newBuilder();
+        if (ended) {
+          return;
+        }
         String id = "";
+        Reply wrong;
         try {
           ModelInferRequest request = parse(ModelInferRequest.parser(), body);
           id = request.getId();
-          answer.setInferResponse(finished(service.infer(request, new RpcCaller()), request));
+          ModelInferResponse answer = finished(service.infer(request, new RpcCaller()), request);
+          out.onNext(ModelStreamInferResponse.newBuilder().setInferResponse(answer).build());
+          return;
         } catch (Refused e) {
-          answer.setErrorMessage(e.reply.text()).setInferResponse(ModelInferResponse.newBuilder().setId(id));
+          wrong = e.reply;
         } catch (RuntimeException e) {
-          answer.setErrorMessage(Reply.inside(e, "a call").text()).setInferResponse(ModelInferResponse.newBuilder().setId(id));
+          wrong = Reply.inside(e, "a call");
         }
-        out.onNext(answer.build());
+        ended = Gate.ENDS_AT_ERRORS.get() || about.draining();
+        if (ended) {
+          out.onError(wrong.exception());
+        } else {
+          ModelInferResponse unanswered = ModelInferResponse.newBuilder().setId(id).build();
+          out.onNext(ModelStreamInferResponse.newBuilder().setErrorMessage(wrong.text()).setInferResponse(unanswered).build());
+        }
       }
 
       @Override
@@ -201,7 +222,9 @@ final class Methods {
 
       @Override
       public void onCompleted() {
-        out.onCompleted();
+        if (!ended) {
+          out.onCompleted();
+        }
       }
     };
   }

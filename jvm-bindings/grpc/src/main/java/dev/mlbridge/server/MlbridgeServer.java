@@ -240,9 +240,9 @@ public final class MlbridgeServer implements AutoCloseable {
       Repository repository = new Repository();
       preferred.forEach(repository::prefer);
       entries.forEach(e -> repository.add(served(e.name, e.version, e.model, e.owned)));
-      Service service = new Service(repository, writeSignature);
-      Gate gate = new Gate(service, new Access(token), maxCalls);
-      Listener listener = Listener.start(address, tls, new Methods(service).definitions(), gate, maxMessageMib << 20);
+      Methods methods = new Methods(new Service(repository), new About(repository, writeSignature));
+      Gate gate = new Gate(repository, new Access(token), maxCalls);
+      Listener listener = Listener.start(address, tls, methods.definitions(), gate, maxMessageMib << 20);
       listener.serving(GRPCInferenceServiceGrpc.SERVICE_NAME, true);
       LOG.log(System.Logger.Level.INFO, "serving on " + listener.address());
       return new MlbridgeServer(repository, this, listener);

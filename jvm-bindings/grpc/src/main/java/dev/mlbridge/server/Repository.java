@@ -107,7 +107,8 @@ final class Repository {
     gone.all.values().forEach(Served::retire);
   }
 
-  private List<Served> served() {
+  /** Returns every version of every model. */
+  List<Served> served() {
     List<Served> out = new ArrayList<>();
     models.values().forEach(v -> out.addAll(v.all.values()));
     return out;

@@ -15,6 +15,7 @@ final class Served {
   final Model model;
   final Codec codec;
   final Turns turns;
+  final Statistics statistics = new Statistics();
   private final boolean owned;
   private int held;
   private boolean draining;
@@ -29,8 +30,11 @@ final class Served {
     this.turns = new Turns(model.maxConcurrency(), maxQueue);
   }
 
+  /** What a model answered, and when its turn began. */
+  record Ran(Map<String, Tensor> results, long startedNs) {}
+
   /** Runs decoded feeds once it is their turn. A caller that gives up interrupts the model's thread. */
-  Map<String, Tensor> run(Map<String, Tensor> feeds, Call call) throws Refused {
+  Ran run(Map<String, Tensor> feeds, Call call) throws Refused {
     try {
       turns.enter(call);
     } catch (MlbridgeException e) {
@@ -40,7 +44,7 @@ final class Served {
     Interruption interruption = new Interruption(Thread.currentThread());
     Runnable forget = call.onCancel(interruption::interrupt);
     try {
-      return model.run(feeds, call);
+      return new Ran(model.run(feeds, call), began);
     } catch (ThreadDeath e) {
       throw e;
     } catch (Throwable e) { // errors too: a model's stack overflow is its own request's
