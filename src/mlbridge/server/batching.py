@@ -108,8 +108,11 @@ class Batcher:
             return False
         if self._active < self._lanes:
             return True
-        timing = self.timing
-        return self._concurrency >= UNBOUNDED and 0 < timing.least_s + timing.row_s * rows < _SHORTER_THAN_WAITING_S
+        return self.brief(rows)
+
+    def brief(self, rows: int) -> bool:
+        """Whether a call of that many rows is over before a thread could go to sleep, however many run beside it."""
+        return self._concurrency >= UNBOUNDED and 0 < self.timing.shortest_s(rows) < _SHORTER_THAN_WAITING_S
 
     # -------------------------------------------------- the way of one request
 
@@ -167,6 +170,14 @@ class Batcher:
             caller.tie(deadline)
         with caller.aside:
             return self._alone(feeds, rows, names, deadline), 0
+
+    def at_once(self, feeds: Feeds, rows: int) -> dict[str, np.ndarray] | None:
+        """Run a brief request now; None where others wait."""
+        with self._lock:
+            if self._waiting:
+                return None
+            self._active += 1
+        return self._alone(feeds, rows, None, None)
 
     def _alone(self, feeds: Feeds, rows: int | None, names: list[str] | None, deadline: Deadline | None) -> dict[str, np.ndarray]:
         try:

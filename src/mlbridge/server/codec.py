@@ -235,13 +235,13 @@ class Codec:
                     codes |= self.wants_codes(tensor.name, tensor.parameters["encoding"].string_param)
         return self.select(names), frozenset(codes)
 
-    def select(self, names: list[str]) -> list[str]:
-        """Check the outputs asked for; InputError names the unknown and the repeated."""
+    def select(self, names: list[str]) -> list[str] | None:
+        """Check the outputs asked for; None is all, as they come. InputError names the unknown and the repeated."""
         if len(names) > len(self._outputs) or any(n not in self._outputs for n in names) or len(set(names)) != len(names):
             unknown = [f"there is no output {clip(n)}" for n in names if n not in self._outputs]
             twice = [f"output {clip(n)} is asked for twice" for n in dict.fromkeys(names) if n in self._outputs and names.count(n) > 1]
             raise input_error(_some(unknown + twice), hint=f"the outputs are {_listed(self._outputs)}")
-        return names
+        return None if names == list(self._outputs) else names
 
     def wants_codes(self, name: str, encoding: str) -> set[str]:
         """Read an output's parameter `encoding`: `codes` or `values`."""

@@ -49,6 +49,8 @@ class Served:
             max_rows=settings.max_rows,
             on_batch=self.statistics.executed,
         )
+        # Whether a short call may be trusted to stay short: a graph on the processor that ends by itself.
+        self.prompt = model.route.runtime == "onnx" and model.device == "cpu" and getattr(model._session, "default_timeout_s", 0.0) is None
         self._lock = threading.Lock()
         self.held = 0
         self._retired = self._draining = False

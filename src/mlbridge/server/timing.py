@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Timing"]
 
 _DECAY = 0.98  # of old measurements' weight, per new one: about the last fifty calls count
-_FORGETS = 1.01  # the shortest call is forgotten by a hundredth a call
+_FORGETS = 1.01  # the shortest calls are forgotten by a hundredth a call
 _MARGIN = 1.05  # a prediction that decides about dropping a request errs to the side of running late
 _LONGEST_S = 0.05  # without deadlines a batch should not keep the next one waiting for longer
 
@@ -14,7 +14,7 @@ class Timing:
     """A weighted least-squares line through (rows, seconds).
 
     Calls side by side wait for each other, and the line tells what a call takes then; `least_s`, the shortest of late,
-    tells what the model itself takes.
+    tells what the model itself takes, and so does `each_s`, the least a row.
 
     Examples
     --------
@@ -25,16 +25,20 @@ class Timing:
     1.6
     """
 
-    __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "base_s", "least_s", "one_s", "row_s")
+    __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "base_s", "each_s", "least_s", "one_s", "row_s")
 
     def __init__(self) -> None:
         self._n = self._x = self._y = self._xx = self._xy = 0.0
-        self.base_s = self.row_s = self.one_s = self.least_s = 0.0
+        self.base_s = self.row_s = self.one_s = self.least_s = self.each_s = 0.0
 
     def add(self, rows: int, nanoseconds: int) -> None:
         """Learn from one call; threads may race here, the fit only blurs."""
         seconds = nanoseconds * 1e-9
-        self.least_s = min(seconds, self.least_s * _FORGETS) if self.least_s else seconds
+        each = seconds / rows
+        if self.least_s:
+            self.least_s, self.each_s = min(seconds, self.least_s * _FORGETS), min(each, self.each_s * _FORGETS)
+        else:
+            self.least_s, self.each_s = seconds, each
         if self._n > 8.0:
             seconds = min(seconds, 8 * (self.base_s + self.row_s * rows) + 1e-3)  # one stall must not poison the line
         self._n = n = self._n * _DECAY + 1
@@ -53,6 +57,10 @@ class Timing:
     def predict_s(self, rows: int) -> float:
         """Return the seconds `rows` rows are expected to take; 0 before the first call."""
         return (self.base_s + self.row_s * rows) * _MARGIN
+
+    def shortest_s(self, rows: int) -> float:
+        """Return the seconds `rows` rows take where nothing is in the way; 0 before the first call."""
+        return max(self.least_s, self.each_s * rows)
 
     def rows_within(self, slack_s: float | None, most: int) -> int:
         """Return how many rows fit into a deadline, at least 1 and at most `most`."""

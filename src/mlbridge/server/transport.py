@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from ..runtimes.wire import BRIDGE, POOL, SERVICE, field, inference_pb2, mlbridg
 from .access import TABLE, Access
 from .caller import Caller
 from .crew import Crew
+from .direct import Direct
 from .replies import Reply, inside, refusal
 from .service import Failed, Service
 from .settings import Settings
@@ -128,22 +130,12 @@ class _Handlers(grpc.GenericRpcHandler):
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, s.repository_unload),
         }
         self._methods = {f"/{SERVICE}/{n}": _unary(kind, answer) for n, (kind, answer) in own.items()}
-        self._methods[f"/{SERVICE}/ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer)
+        self._methods[f"/{SERVICE}/ModelInfer"] = grpc.unary_unary_rpc_method_handler(_Infer(service, self._aside))
         self._methods[f"/{SERVICE}/ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream)
         self._methods[f"/{BRIDGE}/Describe"] = _unary(bridge.DescribeRequest, lambda r: s.describe(r.name, r.version))
 
     def service(self, details: Any) -> Any:
         return self._methods.get(details.method)
-
-    def _infer(self, message: bytes, context: grpc.ServicerContext) -> bytes:
-        try:
-            return self._service.infer(message, _RpcCaller(context, self._aside))
-        except Failed as failed:
-            _abort(context, failed.reply)
-        except DecodeError:
-            _abort(context, _malformed())
-        except Exception as exc:  # noqa: BLE001 - a client must never see what grpcio makes of a mistake of ours
-            _abort(context, inside(exc, "", ""))
 
     def _stream(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         caller = _RpcCaller(context, self._aside)
@@ -158,6 +150,29 @@ class _Handlers(grpc.GenericRpcHandler):
                 answer = inference_pb2.ModelStreamInferResponse(error_message=reply.text)
                 answer.infer_response.id = _id_of(message)
                 yield answer.SerializeToString()
+
+
+class _Infer:
+    """The handler of ModelInfer."""
+
+    def __init__(self, service: Service, aside: AbstractContextManager[Any]) -> None:
+        self._service, self._aside = service, aside
+
+    def __call__(self, message: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return self._service.infer(message, _RpcCaller(context, self._aside))
+        except Exception as exc:  # noqa: BLE001 - a client must never see what grpcio makes of a mistake of ours
+            self.failed(exc, context)
+
+    def at_once(self, message: bytes, deadline: float) -> bytes | None:
+        """Answer on the polling thread, if it takes no time worth mentioning."""
+        return self._service.infer_at_once(message, deadline - time.time())
+
+    def failed(self, exc: Exception, context: grpc.ServicerContext) -> NoReturn:
+        """End the call with what an error answers."""
+        if isinstance(exc, Failed):
+            _abort(context, exc.reply)
+        _abort(context, _malformed() if isinstance(exc, DecodeError) else inside(exc, "", ""))
 
 
 def _malformed() -> Reply:
@@ -220,7 +235,7 @@ class Transport:
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         )
         self._server = grpc.server(
-            self._crew,
+            Direct(self._crew),
             handlers=(_Handlers(service, self._crew.aside),),
             interceptors=(_Gate(service, access, settings.max_streams),),
             options=options,
