@@ -1,4 +1,4 @@
-# R models hosted on the Open Inference Protocol v2. gRPC's threads (src/server.cpp) only queue: one request after another
+# R models hosted on the Open Inference Protocol v2. gRPC's threads (src/service.cpp) only queue: one request after another
 # is evaluated here, on R's main thread.
 
 #' Serve models to other languages
