@@ -22,9 +22,11 @@ def example(name: str) -> str:
 class Host:
     """`java … serve`, up once made; its log is a file."""
 
-    def __init__(self, folder: Path, *arguments: str, classpath: str = str(JAR), address: str = "127.0.0.1:0", environment=None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, classpath: str = str(JAR), launch=None, address: str = "127.0.0.1:0", environment=None
+    ) -> None:
         self.log = folder / "host.log"
-        command = ["java", *_FLAGS, "-cp", classpath, _MAIN, "serve", "--trust", "code", "--grpc", address, *arguments]
+        command = [*(launch or ["java", *_FLAGS, "-cp", classpath, _MAIN]), "serve", "--trust", "code", "--grpc", address, *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         assert self.process.stdout is not None

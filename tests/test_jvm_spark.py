@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jvm_host
 import numpy as np
 import pytest
 
@@ -129,6 +130,30 @@ def test_a_folder_without_input_types_says_so(fitted):
 def test_a_folder_never_runs_in_a_jvm_below_trust_code(fitted):
     with pytest.raises(errors.UntrustedArtifactError):
         mb.load(f"jvm:{fitted / 'kmeans' / 'model'}")
+
+
+def test_the_jvms_server_hosts_folders_and_python_asks_it(fitted, tmp_path):
+    """By the command that docs/interop.md names: spark-submit brings Spark's class path and what it opens of Java."""
+    import pyspark
+
+    submit = Path(pyspark.__file__).parent / "bin/spark-submit"
+    launch = [str(submit), "--class", "dev.mlbridge.server.Main", str(JAR)]
+    names = ["credit-boosted", "topics"]
+    arguments = []
+    for name in names:
+        arguments += [f"{name}={fitted / name / 'model'}", "--signature", f"{name}={fitted / name / 'signature.json'}"]
+    environment = {k: v for k, v in os.environ.items() if k != "SPARK_HOME"} | {
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYSPARK_PYTHON": sys.executable,
+    }
+    with jvm_host.Host(tmp_path, *arguments, launch=launch, environment=environment) as host:
+        for name in names:
+            _, signature, feeds, expected = case(fitted, name)
+            with mb.load(host.uri(name)) as model:
+                assert model.signature == signature
+                compare(signature, expected, model.run(feeds))
+        host.process.terminate()
+        assert host.process.wait(60) == 0  # drained
 
 
 def test_a_damaged_folder_is_an_artifact_error(fitted, runtime, tmp_path):
