@@ -17,7 +17,7 @@ from typing import Any
 
 __all__ = ["Crew"]
 
-_HANDS = 4  # threads that run at once; two to eight do equally well
+_HANDS = 2  # threads that run at once; more of them only wake each other for the interpreter
 _PATIENCE_S = 0.005  # who takes longer over a task no longer counts as a hand
 _Task = tuple[Future, Callable[..., Any], tuple, dict]
 
