@@ -65,6 +65,8 @@ std::unique_ptr<Served> served_of(const Rcpp::List& model) {
                                Rcpp::as<std::vector<std::string>>(tensor["levels"])});
     served->output_names.push_back(Rcpp::String(target.name, CE_UTF8));
   }
+  MARK_NOT_MUTABLE(served->input_names);  // every request gets these
+  MARK_NOT_MUTABLE(served->output_names);
   auto& description = served->description;
   description.set_name(served->name);
   description.set_version(served->version);

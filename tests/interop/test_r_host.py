@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -190,6 +191,48 @@ def test_a_block_of_levels_and_a_block_of_codes_mean_the_same(channel):
     one, other = infer(channel, levels), infer(channel, codes)
     assert one == other
     assert one.raw_output_contents[1] == np.array([0, 2, 1], np.int32).tobytes()
+
+
+ASKED = {
+    "numbers": request_of(
+        "echo", **{n: (OIP[n], numbers(n, 3, seed=7)) for n in OIP if n != "string"}, string=("BYTES", [["", "é", "z"]] * 3)
+    ),
+    "one dtype": request_of("float32", float32=("FP32", [[1.5, np.nan], [np.inf, -0.0]])),
+    "table": request_of("table", features=("FP64", [[1, np.nan]]), categorical=("INT32", [[-1, 2, 0]]), text=("BYTES", [["é"]])),
+    "label": request_of("tree", features=("FP64", [[1, 1], [60, 5]]), categorical=("INT32", [[1], [2]])),
+    "number": request_of("churn", features=("FP64", [[20, np.nan], [30, 5]]), categorical=("INT32", [[1, 0], [2, 1]])),
+    "no rows": request_of("tree", features=("FP64", np.zeros((0, 2))), categorical=("INT32", np.zeros((0, 1)))),
+    "a code too large": request_of("tree", features=("FP64", [[1, 1]]), categorical=("INT32", [[3]])),
+    "a missing level": request_of("tree", features=("FP64", [[1, 1]]), categorical=("INT32", [[-1]])),
+    "rows that differ": request_of("tree", features=("FP64", [[1, 1]]), categorical=("INT32", [[1], [1]])),
+    "no such output": request_of("bad", x=("FP64", [2.0])),
+    "text for numbers": request_of("bad", x=("FP64", [3.0])),
+}
+
+
+@pytest.mark.parametrize("asked", [(), ("values",), ("codes",)], ids=["all", "values", "codes"])
+@pytest.mark.parametrize("name", ASKED)
+def test_usual_requests_are_answered_as_unusual_ones(host, channel, name, asked):
+    """C++ answers what is usual; a parameter that means nothing makes R look at it all."""
+    usual, unusual = pb.ModelInferRequest(), pb.ModelInferRequest()
+    usual.CopyFrom(ASKED[name])
+    if asked:
+        with mb.load(host.uri(usual.model_name)) as model:
+            specs = model.signature.outputs[::-1]
+        for spec in specs:
+            output = usual.outputs.add(name=spec.name)
+            if asked == ("codes",) and spec.categorical:
+                output.parameters["encoding"].string_param = "codes"
+    unusual.CopyFrom(usual)
+    unusual.parameters["priority"].int64_param = 1
+
+    def said(request):
+        try:
+            return infer(channel, request)
+        except grpc.RpcError as exc:
+            return exc.code(), re.sub("id [0-9a-f]+", "id", exc.details())
+
+    assert said(usual) == said(unusual)
 
 
 def r_answers(expression):
