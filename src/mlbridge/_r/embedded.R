@@ -67,8 +67,8 @@ guard_host <- function() {
 
 # As `guarded`, but errors and interrupts leave by R's jump to the host, who asks for `embedded_refusal()`: catching them
 # here would cost a small call as much again.
-.watched <- function(work) suspendInterrupts(withCallingHandlers(allowInterrupts(work()), warning = .log_warning, message = .log_message,
-  error = .remember, interrupt = .remember_interrupt))
+.watched <- function(work) withCallingHandlers(work, warning = .log_warning, message = .log_message, error = .remember,
+  interrupt = .remember_interrupt)
 
 embedded_refusal <- function() {
   .put_place_back()
@@ -83,14 +83,14 @@ embedded_refusal <- function() {
 }
 
 .asked <- function(held, feeds, wanted) {
-  got <- .watched(function() .for_host(run_model(held, feeds, wanted)))
+  got <- .watched(.for_host(run_model(held, feeds, wanted)))
   if (!is.null(.left$folder) || !is.null(.left$locale)) .put_place_back()
   got
 }
 
 # Loads a model: a function from feeds and wanted outputs to (codes, values), or (14, the signature that R found).
 embedded_load <- function(tensors) {
-  held <- .watched(function() load_model(tensors))
+  held <- .watched(load_model(tensors))
   .put_place_back()
   if (!is.null(held$signature)) list(14L, list(held$signature)) else list(0L, function(feeds, wanted) .asked(held, feeds, wanted))
 }

@@ -73,27 +73,28 @@ input_blocks <- function(layout, classes) lapply(seq_along(layout$in.name), func
   out
 }
 
-.rows_of_frame <- function(frame) .row_names_info(frame, 2L)
-
 # A block of plain numbers as a data frame: the way that small calls go.
 .numbers_as_frame <- function(block, labels) {
   d <- dim(block)
   if (length(d) != 2L) d <- c(length(block), 1L)
-  if (is.double(block) && anyNA(block)) block[is.nan(block)] <- NA
+  if (anyNA(block)) block <- .without_nan(block)
   if (d[2L] == 1L) {
     dim(block) <- NULL
     columns <- list(block)
   } else if (d[1L] == 1L) {
     dim(block) <- NULL
-    columns <- as.list(block)
+    columns <- as.vector(block, "list")
   } else columns <- lapply(seq_len(d[2L]), function(j) block[, j])
-  attributes(columns) <- list(names = labels, class = "data.frame", row.names = c(NA_integer_, -d[1L]))
+  names(columns) <- labels
+  attr(columns, "row.names") <- c(NA_integer_, -d[1L])  # the short form
+  oldClass(columns) <- "data.frame"
   columns
 }
 
 .as_frame <- function(columns) {
   rows <- if (length(columns)) .rows(columns[[1L]]) else 0L
-  attributes(columns) <- list(names = names(columns), class = "data.frame", row.names = c(NA_integer_, -rows))  # the short form
+  attr(columns, "row.names") <- c(NA_integer_, -rows)  # the short form
+  oldClass(columns) <- "data.frame"
   columns
 }
 
@@ -109,7 +110,7 @@ newdata_of <- function(feeds, layout, classes) {
   for (i in seq_along(blocks)) {
     block <- blocks[[i]]
     values <- feeds[[i]]
-    if (!length(block$at)) out[[block$name]] <- .without_nan(values)
+    if (!length(block$at)) out[[block$name]] <- if (anyNA(values)) .without_nan(values) else values
     else if (block$numbers) out <- c(out, .columns_of(.without_nan(values), block$labels))
     else {
       values <- .columns_of(values, block$labels)

@@ -1,6 +1,7 @@
 # Frames over a connection, in base R: what proto/FRAMES.md says. Numbers are little-endian.
-# A frame costs two reads and one write: R's calls are what a round trip is made of. A frame laid out like one that came
-# before is not parsed again. Arrays leave column-major, as R holds them (flag bit 0).
+# R's calls are what a round trip is made of: the header and the count are read at once, a frame laid out like one that came
+# before is not parsed again, and what is written waits in the connection until it is flushed. Arrays leave column-major,
+# as R holds them (flag bit 0).
 
 .types <- c(HELLO = 1L, LOAD = 2L, RUN = 3L, RESULT = 4L, ERROR = 5L, CANCEL = 6L, CLOSE = 7L, PING = 8L, PONG = 9L)
 .codes <- c(bool = 1L, int8 = 2L, int16 = 3L, int32 = 4L, int64 = 5L, uint8 = 6L, uint16 = 7L, uint32 = 8L, uint64 = 9L,
@@ -22,6 +23,7 @@
 .read <- function(from, what, n) readBin(from, what, n, endian = "little")
 .write <- function(v, to) writeBin(v, to, endian = "little")
 .bytes <- function(v) writeBin(v, raw(), endian = "little")
+.flush <- function(con) flush(con)
 
 .take <- function(con, n) {
   got <- .read(con, "raw", n)
@@ -109,8 +111,8 @@
   tryCatch(.values(from, spec$code, spec$count, spec$bytes),
     error = function(e) if (inherits(e, c("mlbridge_gone", "mlbridge_malformed"))) stop(e) else e)
 
-# Walks over the heads of a payload's tensors: `take(n)` gives the next n bytes, `data(spec)` consumes a tensor's elements.
-.walk <- function(size, take, data) {
+# Walks over the heads of so many tensors: `take(n)` gives the next n bytes, `data(spec)` consumes a tensor's elements.
+.walk <- function(count, size, take, data) {
   at <- 0
   bytes <- function(n) {
     if (at + n > size) .malformed("it ends inside a tensor")
@@ -124,10 +126,8 @@
     halves[1L, ]
   }
   padding <- function() if (at %% 8 && any(bytes(8 - at %% 8) != 0L)) .malformed("padding is not zero")
-  start <- numbers(2)
-  if (start[2] != 0 || start[1] > 65536) .malformed("its count of tensors")
   specs <- list()
-  for (i in seq_len(start[1])) {
+  for (i in seq_len(count)) {
     n <- numbers(1)
     if (n < 1 || n > 65536) .malformed("the length of a name")
     name <- bytes(n)
@@ -153,11 +153,11 @@
   specs
 }
 
-.learn <- function(payload) {
+.learn <- function(count, payload) {
   raws <- .bytes(payload)
   at <- 0
   places <- list()
-  specs <- .walk(length(raws),
+  specs <- .walk(count, length(raws),
     function(n) {
       at <<- at + n
       raws[at - n + seq_len(n)]
@@ -171,19 +171,20 @@
   list(specs = specs, places = places, fixed = fixed, marks = payload[fixed])
 }
 
-# All parts of a frame are multiples of 8 bytes: a payload read as doubles needs no further reading where it holds doubles.
-.whole <- function(payload, size, columns) {
-  key <- as.character(size)
+# All parts of a frame are multiples of 8 bytes: tensors read as doubles need no further reading where they hold doubles.
+.whole <- function(body) {
+  last <- .last
+  key <- paste(last$count, length(body))
   known <- .layouts[[key]]
-  if (is.null(known) || !identical(payload[known$fixed], known$marks, FALSE, FALSE)) {
-    known <- .learn(payload)
+  if (is.null(known) || !identical(body[known$fixed], known$marks, FALSE, FALSE)) {
+    known <- .learn(last$count, body)
     if (length(.layouts) >= .most_layouts) rm(list = ls(.layouts), envir = .layouts)
     assign(key, known, .layouts)
   }
   tensors <- known$places
   for (i in seq_along(tensors)) {
     spec <- known$specs[[i]]
-    value <- payload[tensors[[i]]]
+    value <- body[tensors[[i]]]
     if (spec$code != 13L) {
       raws <- .bytes(value)
       data <- seq_len(spec$bytes)
@@ -191,83 +192,85 @@
       value <- .held(raws[data], spec)
     }
     if (length(spec$dims) > 1L) {
-      if (columns && !is.list(value)) dim(value) <- spec$dims else value <- .shaped(value, spec$dims, columns)
+      if (last$columns && !is.list(value)) dim(value) <- spec$dims else value <- .shaped(value, spec$dims, last$columns)
     }
     tensors[[i]] <- value
   }
-  .last$one <- .one_of(known, columns)
+  last$one <- .one_of(known, last$columns)
   list(tensors = tensors, specs = known$specs)
 }
 
-# Of a payload that is one tensor of numbers as R holds them: what stands before the numbers. The next one is likely alike.
+# Of a frame that is one tensor of numbers as R holds them: what stands before the numbers. The next one is likely alike.
 .one_of <- function(known, columns) {
   if (length(known$specs) != 1L) return(NULL)
   spec <- known$specs[[1L]]
   deep <- length(spec$dims) > 1L
   if (spec$code != 13L || spec$count == 0 || (deep && !columns && max(spec$dims) != spec$count)) return(NULL)
-  mark <- .bytes(known$marks)
-  list(mark = mark, bytes = length(mark), count = spec$count, dims = if (deep) spec$dims, specs = known$specs,
+  mark <- .read(.bytes(known$marks), "integer", 2L * length(known$marks))
+  list(mark = mark, length = length(mark), count = spec$count, dims = if (deep) spec$dims, specs = known$specs,
     tensors = stats::setNames(list(NULL), spec$name))
 }
 
-.read_pieces <- function(con, size, columns) {
+.read_pieces <- function(con) {
+  columns <- .last$columns
   tensors <- list()
-  specs <- .walk(size, function(n) .take(con, n), function(spec) tensors[[spec$name]] <<- .shaped(.held(con, spec), spec$dims, columns))
+  specs <- .walk(.last$count, .last$size, function(n) .take(con, n),
+    function(spec) tensors[[spec$name]] <<- .shaped(.held(con, spec), spec$dims, columns))
   list(tensors = tensors, specs = specs)
 }
 
-# The header of the last frame without its id, and its layout where it was `.one_of`: the next one is likely alike.
+# What the last frame began with, its id as 0; and what of its tensor if it was `.one_of`. The next frame is likely alike.
 .last <- list2env(list(start = NULL, one = NULL))
 
 .header <- function(start) {
-  numbers <- readBin(start, "integer", 3L, endian = "little")
-  kind <- numbers[2L]
-  if (!identical(numbers[1L], .magic)) .malformed("it does not start with MLB1")
+  kind <- start[2L]
+  if (!identical(start[1L], .magic)) .malformed("it does not start with MLB1")
   if (is.na(kind) || !(kind %% 256L) %in% .types || !(kind %/% 256L) %in% 0:1) .malformed("its type, flags or reserved bits")
-  if (is.na(numbers[3L]) || numbers[3L] < 8L || numbers[3L] %% 8L) .malformed("its length")
+  if (is.na(start[3L]) || start[3L] < 8L || start[3L] %% 8L) .malformed("its length")
+  if (!identical(start[6L], 0L) || !start[5L] %in% 0:65536) .malformed("its count of tensors")
   .last$type <- names(.types)[kind %% 256L]
   .last$columns <- kind >= 256L
-  .last$size <- numbers[3L]
+  .last$size <- start[3L] - 8L  # without the count
+  .last$count <- start[5L]
   .last$one <- NULL
   .last$start <- start
 }
 
 # Reads one frame: type, id, the tensors' values by name (one that R cannot hold is a condition) and what the frame said of
-# each (code, dims). Of PING the payload, unread.
+# each (code, dims). Of PING the rest, unread.
 read_frame <- function(con) {
-  head <- .read(con, "raw", 16L)
-  if (length(head) < 16L) .gone()
-  start <- head[1:12]
+  start <- .read(con, "integer", 6L)  # the header and the count: no frame is shorter
+  if (length(start) < 6L) .gone()
+  id <- start[4L]
+  start[4L] <- 0L
   last <- .last
   if (!identical(start, last$start)) .header(start)
   else if (!is.null(one <- last$one)) {
-    mark <- .read(con, "raw", one$bytes)
-    if (!identical(mark, one$mark)) return(.read_rest(con, head, mark))
+    mark <- .read(con, "integer", one$length)
+    if (!identical(mark, one$mark)) return(.read_rest(con, id, mark))
     value <- .read(con, "double", one$count)
     if (length(value) < one$count) .gone()
     if (!is.null(one$dims)) dim(value) <- one$dims
     tensors <- one$tensors
     tensors[[1L]] <- value
-    return(list(type = last$type, id = head[13:16], tensors = tensors, specs = one$specs))
+    return(list(type = last$type, id = id, tensors = tensors, specs = one$specs))
   }
-  size <- last$size
-  if (last$type == "PING") return(list(type = "PING", head = head, payload = .take(con, size)))
-  if (size >= .whole_below) got <- .read_pieces(con, size, last$columns)
+  if (last$type == "PING") return(list(type = "PING", id = id, start = start, rest = .take(con, last$size)))
+  if (last$size >= .whole_below) got <- .read_pieces(con)
   else {
-    payload <- .read(con, "double", size / 8)
-    if (length(payload) < size / 8) .gone()
-    got <- .whole(payload, size, last$columns)
+    body <- .read(con, "double", last$size / 8)
+    if (length(body) < last$size / 8) .gone()
+    got <- .whole(body)
   }
-  list(type = last$type, id = head[13:16], tensors = got$tensors, specs = got$specs)
+  list(type = last$type, id = id, tensors = got$tensors, specs = got$specs)
 }
 
-# A frame that is as long as the last and not alike.
-.read_rest <- function(con, head, begun) {
-  last <- .last
-  last$one <- NULL
-  payload <- .read(c(begun, .take(con, last$size - length(begun))), "double", last$size / 8)
-  got <- .whole(payload, last$size, last$columns)
-  list(type = last$type, id = head[13:16], tensors = got$tensors, specs = got$specs)
+# A frame that begins like the last and whose tensor is another.
+.read_rest <- function(con, id, mark) {
+  size <- .last$size
+  .last$one <- NULL
+  got <- .whole(.read(c(.bytes(mark), .take(con, size - 4L * length(mark))), "double", size / 8))
+  list(type = .last$type, id = id, tensors = got$tensors, specs = got$specs)
 }
 
 # ---- writing
@@ -351,46 +354,45 @@ frame_value <- function(name, v) {
   c(head$bytes, data, head$padding)
 }
 
+.start <- function(type, columns, size, id, count) c(.magic, .types[[type]] + 256L * columns, as.integer(size), id, count, 0L)
+
 # Writes one frame of named values: vectors, matrices, arrays, scalar(), typed(). FALSE where it would not fit a frame.
-write_frame <- function(con, type, tensors, id = raw(4L)) {
+write_frame <- function(con, type, tensors, id = 0L) {
   labels <- names(tensors)
-  if (length(tensors) == 1L && is.double(v <- tensors[[1L]]) && is.null(attributes(v)) && length(v) < .whole_below)
+  if (length(tensors) == 1L && is.double(v <- tensors[[1L]]) && is.null(attributes(v)) && length(v) < .max_payload / 16)
     return(.write_one(con, type, labels, v, id))
   parts <- vector("list", length(tensors))
-  columns <- 0L
+  columns <- FALSE
   for (i in seq_along(parts)) {
     v <- tensors[[i]]
-    if (length(dim(if (inherits(v, "mlbridge_value")) v[[1L]] else v)) > 1L) columns <- 256L
+    if (length(dim(if (inherits(v, "mlbridge_value")) v[[1L]] else v)) > 1L) columns <- TRUE
     parts[[i]] <- .encode_tensor(labels[i], v)
   }
   size <- 8 + sum(lengths(parts))
   if (size > .max_payload) return(FALSE)
-  start <- .start_of(.types[[type]] + columns, size, length(parts))
-  .write(if (length(parts) == 1L) c(start[1:12], id, start[13:20], parts[[1L]]) else c(start[1:12], id, start[13:20], unlist(parts)), con)
+  .write(.start(type, columns, size, id, length(parts)), con)
+  for (part in parts) .write(part, con)
+  .flush(con)
   TRUE
 }
 
-.sent <- list2env(list(label = "", type = "", n = 0L))  # what the last frame of one vector of numbers had around its id and its numbers
+.sent <- list2env(list(label = "", type = "", n = 0L))  # of the last frame that was one vector of numbers: what stood before them
 
 .write_one <- function(con, type, label, v, id) {
   sent <- .sent
   if (sent$label != label || sent$type != type || sent$n != length(v)) {
-    n <- 8 * length(v)
-    head <- .head_of(label, 13L, length(v), n)$bytes
-    start <- .start_of(.types[[type]], 8 + length(head) + n, 1L)
-    list2env(list(label = label, type = type, n = length(v), before = start[1:12], behind = c(start[13:20], head)), sent)
+    head <- .head_of(label, 13L, length(v), 8 * length(v))$bytes
+    sent$start <- .start(type, FALSE, 8 + length(head) + 8 * length(v), 0L, 1L)
+    sent$head <- head
+    sent$label <- label
+    sent$type <- type
+    sent$n <- length(v)
   }
-  .write(c(sent$before, id, sent$behind, .bytes(v)), con)
+  start <- sent$start
+  start[4L] <- id
+  .write(start, con)
+  .write(sent$head, con)
+  .write(v, con)
+  .flush(con)
   TRUE
-}
-
-.starts <- list2env(list(key = NULL))
-
-.start_of <- function(kind, size, count) {  # the header without its id, and the payload's count
-  key <- c(kind, size, count)
-  if (!identical(key, .starts$key)) {
-    .starts$bytes <- .integers(c(.magic, key, 0L))
-    .starts$key <- key
-  }
-  .starts$bytes
 }

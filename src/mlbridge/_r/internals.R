@@ -5,5 +5,8 @@
 .read <- function(from, what, n) .Internal(readBin(from, what, n, NA_integer_, TRUE, .swap))
 .write <- function(v, to) .Internal(writeBin(v, to, NA_integer_, .swap, FALSE))
 .bytes <- function(v) .Internal(writeBin(v, raw(), NA_integer_, .swap, FALSE))
-.seed <- function() .Internal(set.seed(0, NULL, NULL, NULL))
-.rows_of_frame <- function(frame) .Internal(shortRowNames(frame, 2L))
+.flush <- function(con) .Internal(flush(con))
+same_start <- function() {
+  kind <- globalenv()$.Random.seed[1L]
+  if (is.null(kind) || kind != 10403L) set.seed(0, "default", "default", "default") else .Internal(set.seed(0, NULL, NULL, NULL))
+}

@@ -77,13 +77,22 @@ load_model <- function(tensors) {
   places
 }
 
+.fail_of <- function(condition) .fail("InputError", conditionMessage(condition))  # a value that R cannot hold
+
 # Asks a model: feeds and answers are lists of vectors and matrices by name, as frames and the in-process runtime bring them.
 run_model <- function(held, feeds, wanted = NULL) {
   places <- if (is.null(wanted)) held$places else .asked_for(held, wanted)
-  feeds <- feeds[held$inputs]
-  for (f in feeds) if (is.list(f)) .fail("InputError", conditionMessage(f))  # a value that R cannot hold
-  newdata <- if (is.null(held$plain)) newdata_of(feeds, held$layout, held$classes) else .numbers_as_frame(feeds[[1L]], held$plain)
-  rows <- if (is.list(newdata)) .rows_of_frame(newdata) else dim(newdata)[1L]
+  if (is.null(held$plain)) {
+    feeds <- feeds[held$inputs]
+    for (f in feeds) if (is.list(f)) .fail_of(f)
+    newdata <- newdata_of(feeds, held$layout, held$classes)
+    rows <- if (is.list(newdata)) .row_names_info(newdata, 2L) else dim(newdata)[1L]
+  } else {
+    block <- feeds[[held$inputs]]
+    if (is.list(block)) .fail_of(block)
+    newdata <- .numbers_as_frame(block, held$plain)
+    rows <- if (is.null(d <- dim(block))) length(block) else d[1L]
+  }
   wanted <- held$outputs[places]
   if (rows == 0L) return(stats::setNames(lapply(places, function(i) .empty(held, i)), wanted))
   if (held$script) {
@@ -154,9 +163,7 @@ guarded <- function(work) {
   )
 }
 
-.answer <- function(con, id, values) {
-  if (!write_frame(con, "RESULT", values, id)) .fail("BridgeError", "the answer is too large for a frame", code = 11L)
-}
+.too_large <- function() .fail("BridgeError", "the answer is too large for a frame", code = 11L)
 
 .refuse <- function(con, id, refusal) {
   text <- function(v) scalar(if (length(v)) paste(v, collapse = "\n") else "")
@@ -168,13 +175,34 @@ guarded <- function(work) {
   write_frame(con, "ERROR", error, id)
 }
 
+# Where frames are read from and written to. The "e" in a mode keeps the pipe from programs that a model starts: they
+# would hold it open when the worker is gone.
+.open <- function(address) {
+  place <- sub("^[a-z]+:", "", address)
+  if (startsWith(address, "fifo:"))
+    return(list(to = file(file.path(place, "answers"), "web", raw = TRUE), from = file(file.path(place, "requests"), "reb", raw = TRUE)))
+  con <- socketConnection("127.0.0.1", as.integer(sub(".*:", "", place)), blocking = TRUE, open = "r+b", timeout = 2592000L, options = "no-delay")
+  .write_at_once()
+  list(to = con, from = con)
+}
+
+# A socket sends what it is given: a frame must be given to it whole.
+.write_at_once <- function() {
+  waiting <- list()
+  write <- .write
+  .write <<- function(v, to) waiting <<- c(waiting, list(.bytes(v)))
+  .flush <<- function(con) {
+    write(unlist(waiting), con)
+    waiting <<- list()
+  }
+}
+
 .connect <- function() {
   token <- readLines(input <- file("stdin"), 1L)
   close(input)
-  port <- as.integer(sub(".*:", "", Sys.getenv("MLBRIDGE_ADDRESS")))
-  con <- socketConnection("127.0.0.1", port, server = FALSE, blocking = TRUE, open = "r+b", timeout = 2592000L, options = "no-delay")
-  writeBin(charToRaw(token), con)
-  write_frame(con, "HELLO", list(protocol = scalar(1L), runtime = scalar("r"), device = scalar("r"),
+  con <- .open(Sys.getenv("MLBRIDGE_ADDRESS"))
+  .write(charToRaw(token), con$to)
+  write_frame(con$to, "HELLO", list(protocol = scalar(1L), runtime = scalar("r"), device = scalar("r"),
     language_version = scalar(paste(R.version$major, R.version$minor, sep = ".")), pid = scalar(Sys.getpid())))
   con
 }
@@ -184,36 +212,40 @@ guarded <- function(work) {
 .load <- function(room, frame) {
   held <- allowInterrupts(load_model(frame$tensors))
   room$models[[.number(frame$tensors, "model")]] <- held
-  .answer(room$con, frame$id, if (is.null(held$signature)) list() else list(signature = scalar(held$signature)))
+  write_frame(room$to, "RESULT", if (is.null(held$signature)) list() else list(signature = scalar(held$signature)), frame$id)
 }
 
 .pong <- function(con, frame) {
   # an interrupt that came too late for its call is forgotten here: the parent sends PING behind it
   tryCatch(allowInterrupts(Sys.sleep(0)), interrupt = function(e) NULL)
-  frame$head[5L] <- as.raw(.types[["PONG"]])
-  writeBin(c(frame$head, frame$payload), con)
+  frame$start[2L] <- frame$start[2L] - .types[["PING"]] + .types[["PONG"]]
+  frame$start[4L] <- frame$id
+  .write(frame$start, con)
+  .write(frame$rest, con)
+  .flush(con)
 }
 
 # Answers requests until one fails (an error) or there is no more to do (NULL).
 .answer_requests <- function(room) {
-  con <- room$con
+  from <- room$from
+  to <- room$to
   repeat {
-    frame <- read_frame(con)
+    frame <- read_frame(from)
     room$id <- frame$id
     tensors <- frame$tensors
     if (frame$type == "RUN") {
       held <- room$models[[if (is.null(tensors[["@model"]])) "0" else .number(tensors, "@model")]]
-      .hear_interrupts(TRUE)
+      .Internal(interruptsSuspended(FALSE))  # .hear_interrupts(TRUE), without a call
       values <- run_model(held, tensors, tensors[["@outputs"]])
-      .hear_interrupts(FALSE)
-      .answer(con, frame$id, values)
-    } else if (frame$type == "PING") .pong(con, frame)
+      .Internal(interruptsSuspended(TRUE))
+      if (!write_frame(to, "RESULT", values, frame$id)) .too_large()
+    } else if (frame$type == "PING") .pong(to, frame)
     else if (frame$type == "LOAD") .load(room, frame)
     else if (frame$type != "CLOSE") .malformed("one of type ", frame$type, " was not expected")
     else if (!length(tensors)) return(NULL)
     else {
       room$models[[.number(tensors, "model")]] <- NULL
-      .answer(con, frame$id, list())
+      write_frame(to, "RESULT", list(), frame$id)
     }
   }
 }
@@ -222,11 +254,12 @@ serve <- function() {
   if (!isTRUE(l10n_info()[["UTF-8"]])) Sys.setlocale("LC_CTYPE", "C.UTF-8")
   options(warn = 1, keep.source = FALSE, error = NULL)
   suspendInterrupts({
-    room <- list2env(list(con = .connect(), models = list(), id = raw(4L)))
+    .answer_requests <- compiler::cmpfun(.answer_requests)  # R compiles what is called again, and this is called once
+    room <- list2env(c(.connect(), list(models = list(), id = 0L)))
     # the handlers stand around the loop, not around each call: setting them up costs as much as a small call
     while (!is.null(refusal <- guarded(function() .answer_requests(room)))) {
       if ("mlbridge_malformed" %in% refusal$condition) stop(refusal$message)
-      .refuse(room$con, room$id, refusal)
+      .refuse(room$to, room$id, refusal)
     }
   })
   quit(save = "no", status = 0L, runLast = FALSE)

@@ -156,7 +156,7 @@ def _receive(sock: socket.socket, view: memoryview, got: int, want: int, deadlin
 
 def _wait(sock: socket.socket, writing: bool, deadline: Deadline, wake: int | None) -> None:
     """Return when the socket is ready; raise what the deadline says when it ends first."""
-    own = sock.fileno()
+    own = getattr(sock, "sending_fileno", sock.fileno)() if writing else sock.fileno()  # pipes have one for each way
     poller = select.poll()
     poller.register(own, select.POLLOUT if writing else select.POLLIN)
     if wake is not None:

@@ -64,8 +64,9 @@ class WorkerCommand:
         Changes to this process's environment; None removes a variable.
     cwd : str, optional
         Its working directory.
-    transport : {'unix', 'tcp'}, default='unix'
-        Loopback TCP for languages without Unix sockets; also used where the machine has none.
+    transport : {'unix', 'fifo', 'tcp'}, default='unix'
+        Named pipes (one lane, no control) or loopback TCP for languages without Unix sockets; TCP also where the machine
+        lacks the other.
     interrupt : {'signal', 'control', 'none'}, default='signal'
         How a call is ended: SIGINT, a CANCEL frame on a connection of its own, or only by killing.
     lanes : int, default=1
@@ -90,7 +91,7 @@ class WorkerCommand:
     runtime: str
     env: tuple[tuple[str, str | None], ...] = ()
     cwd: str | None = None
-    transport: Literal["unix", "tcp"] = "unix"
+    transport: Literal["unix", "fifo", "tcp"] = "unix"
     interrupt: Literal["signal", "control", "none"] = "signal"
     lanes: int = 1
     device: str = ""

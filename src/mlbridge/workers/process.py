@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..errors import BridgeError, ClosedError, UnavailableError
 from ..frames import FRAME_VERSION, Frame, FrameType
 from ..frames.links import read_frame
 from ..interfaces import Deadline
+from . import fifo
 from .command import WorkerCommand
 from .lane import Lane
 from .log import LogPump
@@ -161,9 +163,10 @@ class WorkerProcess:
 
     # ------------------------------------------------------------ the handshake
 
-    def _greet(self, listener: socket.socket, token: bytes, deadline: Deadline) -> None:
+    def _greet(self, listener: Any, token: bytes, deadline: Deadline) -> None:
         wants_control = self.command.interrupt == "control"
-        for sock in _guests(listener, token, deadline, lambda: self.alive):
+        guests: Callable[..., Iterator[Any]] = listener.guests if isinstance(listener, fifo.Fifos) else partial(_guests, listener)
+        for sock in guests(token, deadline, lambda: self.alive):
             sock.setblocking(True)
             if sock.family != getattr(socket, "AF_UNIX", None):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -241,10 +244,19 @@ def _receive(sock: socket.socket, size: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _listener(transport: str) -> Iterator[tuple[socket.socket, str]]:
+def _listener(transport: str) -> Iterator[tuple[Any, str]]:
     """Listen until the block ends; nothing is left behind."""
     folder = None
     try:
+        if transport == "fifo" and fifo.AVAILABLE:
+            folder = tempfile.mkdtemp(prefix="mlb-")
+            fifos = fifo.Fifos(Path(folder))
+            try:
+                yield fifos, fifos.address
+            except BaseException:
+                fifos.close()
+                raise
+            return
         if transport == "unix" and hasattr(socket, "AF_UNIX"):
             folder = tempfile.mkdtemp(prefix="mlb-")  # 0700: other users cannot even connect
         path = None if folder is None else str(Path(folder) / "s")

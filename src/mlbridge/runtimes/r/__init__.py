@@ -190,7 +190,7 @@ def _command(options: Mapping[str, Any]) -> WorkerCommand:
         argv=(program, "--no-save", "--no-restore", "--no-init-file", "--no-site-file", str(_SCRIPT)),
         runtime="r",
         env=(("R_PROFILE_USER", os.devnull),),
-        transport="tcp",
+        transport="fifo",
         interrupt="signal",
         column_major=True,
         memory_mb=options.get("memory_mb"),

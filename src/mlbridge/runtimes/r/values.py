@@ -71,6 +71,10 @@ def to_r(scope: Scope, value: Any) -> Any:
     kind, array = _as_r(array)
     r = scope.r
     rlib = r.rlib
+    if kind == _REAL and array.ndim == 2 and 0 < array.nbytes <= _GUARDED_BYTES:  # the way that small calls go
+        vector = scope.keep(r.allocate_matrix(kind, *array.shape))
+        r.ffi.memmove(rlib.REAL(vector), np.ascontiguousarray(array.T), array.nbytes)
+        return vector
     vector = scope.keep(_allocate(r, kind, array.size))
     if kind == _STRING:
         for i, text in enumerate(array.ravel(order="F").tolist()):
