@@ -12,7 +12,7 @@ from benchmarks.harness import Bar, Section, geometric_mean, interleave, ratio_r
 
 BARS = {"allow": {1: 0.80, 64: 0.92, 1024: 1.02}, "refuse": {1: 0.90, 64: 0.96, 1024: 1.06}}
 _ASLEEP_S = 0.045  # plain onnxruntime's threads spin for 40 ms after a call that used them, on a core its neighbour needs
-_LIVES = 4  # one session of a forest may be a fifth slower than its twin of the same graph and plan, for as long as it lives
+_LIVES = 4  # a session whose threads sleep early may stay a sixth slower for seconds on a forest; one session would show one state
 
 
 def bench(quick: bool) -> Section:
