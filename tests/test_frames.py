@@ -295,15 +295,71 @@ def test_a_small_answer_after_a_large_one_does_not_hold_the_large_ones_room(pair
     assert small.tensors["x"].base.obj.nbytes <= 4096
 
 
-@pytest.mark.parametrize("rows", [3, 1 << 14], ids=["small", "large"])
-def test_a_frame_like_the_last_has_the_same_bytes_as_an_encoded_one(rows):
+@pytest.mark.parametrize("rows", [3, 1 << 16], ids=["small", "large"])
+@pytest.mark.parametrize("deadline", [None, 60.0], ids=["no deadline", "deadline"])
+def test_an_answer_like_the_last_is_read_into_arrays_of_its_own(pair, rows, deadline):
     made = [{"a": np.arange(rows, dtype="float32") + i, "b": np.full((rows, 2), i), "c": np.array(float(i))} for i in range(2)]
-    layout = layout_of(FrameType.RUN, made[0])
+    layout = layout_of(FrameType.RESULT, made[0])
+    sender = threading.Thread(target=links.write_frame, args=(pair[0], FrameType.RESULT, made[1]), kwargs={"request_id": 7})
+    sender.start()
+    frame = links.read_frame(pair[1], Deadline(deadline), like=layout)
+    sender.join()
+    assert (frame.type, frame.request_id, frame.layout) == (FrameType.RESULT, 7, layout)
+    for name, want in made[1].items():
+        assert frame.tensors[name].base is None
+        np.testing.assert_array_equal(frame.tensors[name], want, strict=True)
+
+
+UNLIKE = {
+    "another type": (FrameType.ERROR, {"a": np.zeros(600)}), "another name": (FrameType.RESULT, {"b": np.zeros(600)}),
+    "another dtype": (FrameType.RESULT, {"a": np.zeros(600, "int64")}), "another shape": (FrameType.RESULT, {"a": np.zeros((600, 1))}),
+    "a smaller one": (FrameType.RESULT, {"a": np.zeros(3)}), "nothing": (FrameType.RESULT, {}),
+    "a larger one": (FrameType.RESULT, {"a": np.zeros(9000)}), "text": (FrameType.RESULT, {"a": np.array(["x", None], object)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("byte_by_byte", [False, True], ids=["at once", "byte by byte"])
+@pytest.mark.parametrize("other", UNLIKE.values(), ids=UNLIKE.keys())
+def test_an_answer_unlike_the_last_is_read_as_it_is(pair, other, byte_by_byte):
+    raw = frames.encode_frame(*other, request_id=9)
+
+    def send():
+        for piece in [raw[i : i + 1] for i in range(len(raw))] if byte_by_byte else [raw]:
+            pair[0].sendall(piece)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    frame = links.read_frame(pair[1], like=layout_of(FrameType.RESULT, {"a": np.zeros(600)}))
+    sender.join()
+    assert (frame.type, frame.request_id, list(frame.tensors)) == (other[0], 9, list(other[1]))
+    for name, want in other[1].items():
+        np.testing.assert_array_equal(frame.tensors[name], want, strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_exchange_like_the_last_sends_and_reads_what_frames_hold(pair, dtype):
+    x, y = np.arange(3, dtype=dtype), np.arange(5, dtype=dtype)
+    again = links.exchange(pair[0], layout_of(FrameType.RUN, {"x": x}), layout_of(FrameType.RESULT, {"y": y}))
+    for number, answer in enumerate([y + 1, y + 2, y[:2], y + 3], 7):
+        links.write_frame(pair[1], FrameType.RESULT, {"y": answer}, request_id=number)
+        frame = again({"x": x * number}, number)
+        asked = links.read_frame(pair[1])
+        assert (asked.type, asked.request_id, frame.type, frame.request_id) == (FrameType.RUN, number, FrameType.RESULT, number)
+        np.testing.assert_array_equal(asked.tensors["x"], x * number, strict=True)
+        np.testing.assert_array_equal(frame.tensors["y"], answer, strict=True)
+    assert again({"x": np.zeros(4, dtype)}, 1) is again({"z": x}, 1) is again({"x": x, "z": x}, 1) is again({"x": x[::-1]}, 1) is None
+    pair[1].close()
+    with pytest.raises(links.NotSentError):
+        again({"x": x}, 1)
+
+
+@pytest.mark.parametrize("column_major", [False, True], ids=["by rows", "by columns"])
+@pytest.mark.parametrize("rows", [1, 3, 1 << 14], ids=["one", "small", "large"])
+def test_a_frame_like_the_last_has_the_same_bytes_as_an_encoded_one(rows, column_major):
+    made = [{"a": np.arange(rows, dtype="float32") + i, "b": np.full((rows, 2), i), "c": np.array(float(i))} for i in range(2)]
+    layout = layout_of(FrameType.RUN, made[0], column_major)
     again = layout.write(made[1], 7)
-    assert b"".join(again) == frames.encode_frame(FrameType.RUN, made[1], request_id=7)
-    read = layout.read(memoryview(bytearray(b"".join(again))))
-    assert read.request_id == 7
-    assert all((read.tensors[n] == a).all() for n, a in made[1].items())
+    assert b"".join(again) == b"".join(frames.encode_parts(FrameType.RUN, made[1], request_id=7, column_major=column_major))
 
 
 OTHERS = {

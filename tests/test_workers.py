@@ -133,6 +133,30 @@ def test_answers_are_fresh_and_writable(opened):
     assert b.tolist() == [[2.0, 2.0]]
 
 
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+@pytest.mark.parametrize("column_major", [False, True], ids=["by rows", "by columns"])
+def test_questions_of_changing_shapes_get_their_own_answers(opened, transport, column_major):
+    session = opened(transport=transport, column_major=column_major)
+    rng = random.Random(0)
+    kept = []
+    for _ in range(60):
+        x = np.array([[rng.random(), rng.random()] for _ in range(rng.choice([1, 1, 1, 3, 0, 9000]))]).reshape(-1, 2)
+        how = rng.choice([{}, {}, {"deadline": Deadline(LONG)}, {"outputs": ["y"]}])
+        kept.append((2 * x, session.run({"x": x}, **how)["y"]))
+    for want, got in kept:  # none was overwritten by a later one
+        np.testing.assert_array_equal(got, want, strict=True)
+
+
+def test_a_question_without_a_form_after_others_costs_no_worker(opened):
+    session = opened()
+    pids = session.pool.pids
+    for _ in range(3):
+        session.run(feeds())
+    raises(InputError, session, {"x": np.array([[1j, 1j]])})
+    assert works(session)
+    assert session.pool.pids == pids
+
+
 def test_workers_run_at_once(opened, tmp_path):
     session = opened(workers=2, env={"MEETING": str(tmp_path)})
     assert session.max_concurrency == 2

@@ -5,27 +5,44 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import ArtifactError, BridgeError
 from ..interfaces import Deadline
-from .codec import HEADER_BYTES, Frame, FrameType, decode_header, decode_payload, encode_parts
-from .layout import Layout, layout_of
+from .codec import _JOIN_BELOW, HEADER_BYTES, Frame, FrameType, decode_header, decode_payload, encode_parts
+from .layout import REQUEST_ID, Layout, layout_of, new_frame, pack_id
 
-__all__ = ["LinkError", "read_frame", "write_frame", "write_parts"]
+__all__ = ["Exchange", "LinkError", "NotSentError", "exchange", "read_frame", "write_frame", "write_parts"]
 
 _FIRST_READ = 4096  # bytes
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)  # Windows lacks it: wait first, send little
 _GATHERS = hasattr(socket.socket, "sendmsg")  # Windows lacks it, too
 _MOST_PARTS = 64  # a system takes at least 16; Linux and macOS 1024
+_TELLING = REQUEST_ID.start  # bytes that tell type and size
 _PIECE = None if _DONTWAIT else 1 << 12
+
+Exchange: TypeAlias = Callable[[Mapping[str, Any], int], Frame | None]
 
 
 class LinkError(BridgeError):
     """The connection ended or broke; it did not lie."""
+
+
+class NotSentError(LinkError):
+    """The other side never had the whole frame: asking another one is safe."""
+
+
+def _unsent(exc: OSError) -> NotSentError:
+    return NotSentError(f"the link broke while sending: {exc}")
+
+
+def _broken(sock: socket.socket, exc: OSError) -> LinkError:
+    # said by a Unix socket only where the other end was closed with bytes unread: part of what was sent last
+    unread = isinstance(exc, ConnectionResetError) and sock.family == getattr(socket, "AF_UNIX", None)
+    return (NotSentError if unread else LinkError)(f"the link broke while receiving: {exc}")
 
 
 def write_frame(
@@ -41,12 +58,12 @@ def write_frame(
     write_parts(sock, encode_parts(kind, tensors, request_id=request_id), deadline=deadline, wake=wake)
 
 
-def write_parts(sock: socket.socket, parts: list[Any], *, deadline: Deadline | None = None, wake: int | None = None) -> None:
+def write_parts(sock: socket.socket, parts: list[Any], deadline: Deadline | None = None, wake: int | None = None) -> None:
     """Send the buffers of one frame over a blocking socket.
 
     Raises
     ------
-    BridgeError
+    NotSentError
         If the link broke; the other side cannot have read the whole frame.
     BridgeTimeoutError, CancelledError
         If the deadline ended it; part of the frame may have been sent, so the link is of no more use.
@@ -62,7 +79,7 @@ def write_parts(sock: socket.socket, parts: list[Any], *, deadline: Deadline | N
     except OSError as exc:
         if isinstance(exc, BridgeError):
             raise
-        raise LinkError(f"the link broke while sending: {exc}") from exc
+        raise _unsent(exc) from exc
 
 
 def _send_all(sock: socket.socket, parts: list[Any]) -> None:
@@ -85,7 +102,7 @@ def _send_until(sock: socket.socket, part: memoryview, deadline: Deadline, wake:
             _wait(sock, True, deadline, wake)
 
 
-def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: int | None = None, like: Layout | None = None) -> Frame:
+def read_frame(sock: socket.socket, deadline: Deadline | None = None, wake: int | None = None, like: Layout | None = None) -> Frame:
     """Receive one frame from a blocking socket; the other side sends no second one before it is asked again.
 
     Parameters
@@ -106,34 +123,131 @@ def read_frame(sock: socket.socket, *, deadline: Deadline | None = None, wake: i
     BridgeTimeoutError, CancelledError
         If the deadline ended it; a later read goes on only if nothing of the frame had come.
     """
-    room = _FIRST_READ if like is None or like.size < _FIRST_READ else like.size
-    first = np.empty(room, np.uint8).data  # most frames come whole in one read
-    got = _receive(sock, first, 0, HEADER_BYTES, deadline, wake)
-    if like is not None and got == like.size:
-        frame = like.read(first[:got])
-        if frame is not None:
-            return frame
+    if like is None or not _GATHERS or len(like.arrays) >= _MOST_PARTS // 2:
+        return _read_any(sock, b"", deadline, wake)
+    return _read_on(sock, like.rooms(), 0, deadline, wake, like)
+
+
+def exchange(sock: socket.socket, question: Layout, answer: Layout) -> Exchange | None:
+    """Compile, for one array asked and one answered, `write_parts` and `read_frame` of frames like these without deadline.
+
+    Parameters
+    ----------
+    sock : socket
+        A blocking socket.
+    question, answer : Layout
+        Of the last two frames.
+
+    Returns
+    -------
+    callable or None
+        Takes feeds and a request id and returns the answer; or None where the feeds are others, and nothing was sent.
+    """
+    if len(question.arrays) != 1 or len(answer.arrays) != 1 or question.size >= _JOIN_BELOW or question.turned or not _GATHERS:
+        return None
+    [(known, shape, dtype, end)], head = question.arrays, question.head
+    [(name, new_shape, new_dtype, padding)], size, want, came = answer.arrays, answer.size, answer.head, answer.came
+    kind, rest, send, receive, join, ndarray, empty = (
+        answer.kind,
+        bytearray(padding),
+        sock.sendall,
+        sock.recvmsg_into,
+        b"".join,
+        np.ndarray,
+        np.empty,
+    )
+
+    def again(feeds: Mapping[str, Any], request_id: int) -> Frame | None:
+        if len(feeds) != 1:
+            return None
+        [(asked, array)] = feeds.items()
+        if asked != known or type(array) is not ndarray or array.dtype is not dtype or array.shape != shape:
+            return None
+        if not array.flags.c_contiguous:
+            return None
+        head[REQUEST_ID] = want[REQUEST_ID] = pack_id(request_id)
+        try:
+            send(join((head, array, end)))  # type: ignore[arg-type]
+        except OSError as exc:
+            raise _unsent(exc) from exc
+        new = empty(new_shape, new_dtype)
+        try:
+            got = receive((came, new, rest))[0]  # type: ignore[arg-type]
+        except OSError as exc:
+            raise _broken(sock, exc) from exc
+        if got == size and came == want and rest == padding:
+            return new_frame((kind, request_id, {name: new}, answer))
+        return _read_on(sock, [came, new, rest], got, None, None, answer)
+
+    return again
+
+
+def _read_on(sock: socket.socket, rooms: list[Any], got: int, deadline: Deadline | None, wake: int | None, like: Layout) -> Frame:
+    """As `read_frame`, where so many bytes have come into a layout's rooms."""
+    got = _receive_into(sock, rooms, got, deadline, wake, like)
+    if got == like.size and (frame := like.read(rooms)) is not None:
+        return frame
+    return _read_any(sock, b"".join(rooms)[:got], deadline, wake)
+
+
+def _read_any(sock: socket.socket, begun: bytes, deadline: Deadline | None, wake: int | None) -> Frame:
+    """Receive a frame of which these bytes have come."""
+    got = len(begun)
+    first = np.empty(max(_FIRST_READ, got), np.uint8).data  # most frames come whole in one read
+    first[:got] = begun
+    got = _receive(sock, first, got, HEADER_BYTES, deadline, wake)
     try:
         kind, flags, size, request_id = decode_header(first[:HEADER_BYTES])
         end = HEADER_BYTES + size
         if got > end:
             raise ArtifactError(f"{got - end} bytes follow the frame")
-        if end == room:
-            _receive(sock, first, got, end, deadline, wake)
-            frame = None if like is None else like.read(first)
-            if frame is not None:
-                return frame
-            payload = first[HEADER_BYTES:]
-        else:  # the rest goes where it stays: a small answer must not hold a large one's room
-            inside = end < room == _FIRST_READ
-            payload = first[HEADER_BYTES:end] if inside else np.empty(size, np.uint8).data
-            if not inside:
-                payload[: got - HEADER_BYTES] = first[HEADER_BYTES:got]
-            _receive(sock, payload, got - HEADER_BYTES, size, deadline, wake)
+        inside = end <= _FIRST_READ  # else the rest goes where it stays
+        payload = first[HEADER_BYTES:end] if inside else np.empty(size, np.uint8).data
+        if not inside:
+            payload[: got - HEADER_BYTES] = first[HEADER_BYTES:got]
+        _receive(sock, payload, got - HEADER_BYTES, size, deadline, wake)
         tensors = decode_payload(payload, flags)
         return Frame(kind, request_id, tensors, None if flags else layout_of(kind, tensors))
     except ArtifactError as exc:
         raise BridgeError(f"the other side sent a malformed frame: {exc.message}") from exc
+
+
+def _receive_into(sock: socket.socket, rooms: list[Any], got: int, deadline: Deadline | None, wake: int | None, like: Layout) -> int:
+    """Receive a frame into its rooms, or the beginning of one that is not like it; return how many bytes came."""
+    try:
+        while got < _TELLING and like.begins(got):
+            got += _receive_some(sock, _behind(rooms, got) if got else rooms, got > 0, deadline, wake)
+        if not like.begins(got):
+            return got
+        for room in _behind(rooms, got):
+            while room:
+                n = _receive_some(sock, [room], True, deadline, wake)
+                room, got = room[n:], got + n
+    except OSError as exc:
+        if isinstance(exc, BridgeError):
+            raise
+        raise _broken(sock, exc) from exc
+    return got
+
+
+def _receive_some(sock: socket.socket, rooms: list[Any], inside: bool, deadline: Deadline | None, wake: int | None) -> int:
+    if deadline is not None:
+        _wait(sock, False, deadline, wake)
+    n = sock.recvmsg_into(rooms)[0]
+    if n == 0:
+        raise LinkError("the other side closed the link" + (" inside a frame" if inside else ""))
+    return n
+
+
+def _behind(rooms: list[Any], got: int) -> list[memoryview]:
+    """Return the rooms that are empty yet."""
+    left = []
+    for room in rooms:
+        view = memoryview(room).cast("B")
+        if got < len(view):
+            left.append(view[got:])
+        got = max(0, got - len(view))
+    return left
 
 
 def _receive(sock: socket.socket, view: memoryview, got: int, want: int, deadline: Deadline | None, wake: int | None) -> int:
@@ -150,7 +264,7 @@ def _receive(sock: socket.socket, view: memoryview, got: int, want: int, deadlin
     except OSError as exc:
         if isinstance(exc, BridgeError):
             raise
-        raise LinkError(f"the link broke while receiving: {exc}") from exc
+        raise _broken(sock, exc) from exc
     return got
 
 

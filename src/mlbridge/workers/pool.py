@@ -6,22 +6,27 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from ..errors import BridgeError, BridgeTimeoutError, CancelledError, ClosedError, MlbridgeError, WorkerDiedError
 from ..frames import Frame, FrameType
-from ..frames.links import LinkError
+from ..frames.links import LinkError, NotSentError
 from ..interfaces import Deadline
 from .command import Backoff, WorkerCommand
-from .lane import Lane, NotSentError, foreign_error
+from .lane import Lane, foreign_error
 from .process import WorkerProcess, check_owner
 
 __all__ = ["WorkerPool"]
 
 _DYING_S = 0.5  # a worker whose link ended is about to end; waiting tells its exit status
 _CLOSING_S = 1.0
+_ERROR = FrameType.ERROR
+
+
+_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
 
 
 class _Slot:
@@ -69,6 +74,7 @@ class WorkerPool:
         self.command = command
         self._backoff = backoff or Backoff()
         self._owner = os.getpid()
+        _pools.add(self)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._slots = [_Slot() for _ in range(workers)]
@@ -78,6 +84,7 @@ class WorkerPool:
         self._models: dict[int, dict[str, Any]] = {0: {**load, "model": 0}}
         self._next_model = 1
         self._closed = False
+        self._tells_death = False  # as do its lanes
         self._deaths = 0  # in a row, without an answer between them
         self._last_death = ""
         self._starting: set[Deadline] = set()
@@ -112,7 +119,7 @@ class WorkerPool:
         """Whether every process died too often to be started again."""
         return all(slot.failed for slot in self._slots)
 
-    def call(self, tensors: Mapping[str, Any], *, deadline: Deadline | None = None, kind: FrameType = FrameType.RUN) -> Frame:
+    def call(self, tensors: Mapping[str, Any], deadline: Deadline | None = None, kind: FrameType = FrameType.RUN) -> Frame:
         """Ask one worker and return its RESULT.
 
         Raises
@@ -130,44 +137,49 @@ class WorkerPool:
         MlbridgeError
             What the worker answered.
         """
-        try:
-            answer = self._call(tensors, deadline, kind)
-        except NotSentError:
+        for once_more in (True, False):
+            with self._lock:  # the way of most calls, as `_take` and `_give_back` go it
+                idle = self._idle.pop() if self._tells_death and self._idle and not self._waiting else None
+            process, lane = idle = idle or self._take(deadline)
             try:
-                answer = self._call(tensors, deadline, kind)
-            except NotSentError as exc:
-                raise self._died(f"the {self.command.runtime} worker died before it had the request, twice", "") from exc
-        if answer.type is FrameType.ERROR:
+                answer = lane.ask(kind, tensors, deadline)
+            except BaseException as exc:
+                self._after(exc, process, lane)
+                if not isinstance(exc, NotSentError):
+                    raise
+                if not once_more:
+                    raise self._died(f"the {self.command.runtime} worker died before it had the request, twice", "") from exc
+            else:
+                break
+        self._deaths = 0
+        with self._lock:
+            kept = process in self._seated
+            if kept:
+                self._idle.append(idle)
+                if self._waiting:
+                    self._changed.notify_all()
+        if not kept:
+            lane.close()
+        if answer.type is _ERROR:
             raise foreign_error(answer, self.command.runtime)
         return answer
 
-    def _call(self, tensors: Mapping[str, Any], deadline: Deadline | None, kind: FrameType) -> Frame:
-        process, lane = self._take(deadline)
-        try:
-            answer = lane.ask(kind, tensors, deadline=deadline)
-        except (BridgeTimeoutError, CancelledError):
+    def _after(self, exc: BaseException, process: WorkerProcess, lane: Lane) -> None:
+        """See to a worker whose call failed; raise what the caller is told where that is another error."""
+        if isinstance(exc, (BridgeTimeoutError, CancelledError)):
             self._in_background(self._mend, process, lane)
-            raise
-        except NotSentError:
+        elif isinstance(exc, LinkError):
             self._lose(process, lane, _DYING_S)
             self._check_open()
-            raise
-        except LinkError as exc:
-            self._lose(process, lane, _DYING_S)
-            self._check_open()
-            raise self._died(f"the {self.command.runtime} worker died during the call", process.post_mortem()) from exc
-        except BridgeError as exc:
+            if not isinstance(exc, NotSentError):
+                raise self._died(f"the {self.command.runtime} worker died during the call", process.post_mortem()) from exc
+        elif isinstance(exc, BridgeError):
             self._lose(process, lane, 0.0)
             raise BridgeError(exc.message, hint="the worker was restarted", runtime=self.command.runtime) from exc
-        except BaseException:  # nothing was sent (InputError), or nobody knows how far it got
-            if lane.in_step:
-                self._give_back(process, lane)
-            else:
-                self._lose(process, lane, 0.0)
-            raise
-        self._deaths = 0
-        self._give_back(process, lane)
-        return answer
+        elif lane.in_step:  # nothing was sent (InputError)
+            self._give_back(process, lane)
+        else:  # nobody knows how far it got
+            self._lose(process, lane, 0.0)
 
     def _died(self, what: str, how: str) -> WorkerDiedError:
         return WorkerDiedError(
@@ -182,11 +194,8 @@ class WorkerPool:
     def _take(self, deadline: Deadline | None, fits: Callable[[WorkerProcess], bool] | None = None) -> tuple[WorkerProcess, Lane]:
         """Wait for an idle lane of a live process."""
         while True:
-            check_owner(self._owner)  # before the lock, which a fork may have copied locked
             with self._lock:
-                if self._closed:
-                    self._check_open()
-                at_once = self._idle and fits is None and not self._waiting
+                at_once = self._idle and fits is None and not self._waiting  # none is idle in a closed pool
                 process, lane = self._idle.pop() if at_once else self._wait_idle(deadline, fits)
             if lane.tells_death or process.alive:
                 return process, lane
@@ -332,6 +341,7 @@ class WorkerPool:
             if self._closed:
                 return False
             slot.process = process
+            self._tells_death = all(lane.tells_death for lane in process.lanes)
             self._seated.add(process)
             self._idle.extend((process, lane) for lane in process.lanes)
             self._changed.notify_all()
@@ -445,3 +455,15 @@ class WorkerPool:
         for thread in carers:
             if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(_CLOSING_S)
+
+
+def _after_fork() -> None:
+    """Take from a forked child what is the parent's: no lane is idle there, and nobody holds the lock."""
+    for pool in list(_pools):
+        pool._lock = threading.Lock()
+        pool._changed = threading.Condition(pool._lock)
+        pool._idle = []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

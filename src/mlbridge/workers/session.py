@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ClosedError, InputError, MlbridgeError, SignatureError, StatusCode
-from ..frames import Frame, Layout
+from ..frames import Frame
 from ..interfaces import Array, Deadline
 from ..signature import Signature
 from .answers import fit_outputs, rows_of
@@ -158,7 +158,6 @@ class WorkerSession:
         self.keep = keep
         self._release = release or pool.close
         self._extra = {"@model": np.array(model)} if model else {}
-        self._fits: tuple[Layout, int | None] | None = None  # an answer of this layout was found to fit the signature as it is
         self._closed = False
 
     def run(
@@ -177,38 +176,32 @@ class WorkerSession:
         """
         if self._closed:
             raise ClosedError("the model is closed", runtime=self.pool.command.runtime)
-        rows = rows_of(self.signature, feeds)
-        return self._run_rows(feeds, outputs, deadline, rows)
-
-    def _run_rows(
-        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None, deadline: Deadline | None, rows: int | None
-    ) -> dict[str, Array]:
         tensors: Mapping[str, Any] = {**feeds, **self._extra} if self._extra else feeds
         if outputs is not None:
             tensors = {**tensors, "@outputs": np.array(list(outputs), object)}
         try:
-            answer = self.pool.call(tensors, deadline=deadline)
+            answer = self.pool.call(tensors, deadline)
         except MlbridgeError as exc:
-            if exc.code is not StatusCode.OUT_OF_RANGE or not self.signature.batched or rows is None or rows < 2:
+            if exc.code is not StatusCode.OUT_OF_RANGE or not self.signature.batched:
+                raise
+            rows = rows_of(self.signature, feeds)
+            if rows is None or rows < 2:
                 raise
         else:
-            return self._fitted(answer, outputs, rows)
+            layout = answer.layout
+            if layout is not None and layout.fits is self:
+                return answer.tensors
+            return self._fitted(answer, outputs, rows_of(self.signature, feeds))
         half = rows // 2
-        first = self._run_rows({n: a[:half] for n, a in feeds.items()}, outputs, deadline, half)
-        second = self._run_rows({n: a[half:] for n, a in feeds.items()}, outputs, deadline, rows - half)
+        first = self.run({n: a[:half] for n, a in feeds.items()}, outputs=outputs, deadline=deadline)
+        second = self.run({n: a[half:] for n, a in feeds.items()}, outputs=outputs, deadline=deadline)
         return {name: np.concatenate([first[name], second[name]]) for name in first}
 
     def _fitted(self, answer: Frame, outputs: Sequence[str] | None, rows: int | None) -> dict[str, Array]:
-        if outputs is None and self._fits is not None and answer.layout is self._fits[0] and rows == self._fits[1]:
-            return answer.tensors
         out = fit_outputs(self.signature, answer.tensors, wanted=outputs, rows=rows, runtime=self.pool.command.runtime)
-        if (
-            outputs is None
-            and answer.layout is not None
-            and list(out) == list(answer.tensors)
-            and all(out[n] is a for n, a in answer.tensors.items())
-        ):
-            self._fits = answer.layout, rows
+        same = list(out) == list(answer.tensors) and all(out[n] is a for n, a in answer.tensors.items())
+        if answer.layout is not None and same:
+            answer.layout.fits = self  # as will one of this layout, whose question has the layout of this one's
         return out
 
     def close(self) -> None:
