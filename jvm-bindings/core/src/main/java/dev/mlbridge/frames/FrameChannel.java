@@ -6,6 +6,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.SocketChannel;
 import java.util.List;
+import java.util.Optional;
 
 /**
  * One connection that carries frames; used by one thread at a time. The tensors of a frame are views of its buffer and
@@ -18,7 +19,9 @@ public final class FrameChannel implements AutoCloseable {
 
   private final SocketChannel channel;
   private ByteBuffer in = ByteBuffer.allocateDirect(FIRST).order(ByteOrder.LITTLE_ENDIAN).limit(0);
-  private final ByteBuffer out = ByteBuffer.allocateDirect(JOIN_BELOW);
+  private final ByteBuffer out = ByteBuffer.allocateDirect(JOIN_BELOW).order(ByteOrder.LITTLE_ENDIAN);
+  private Optional<Layout.Known> heard = Optional.empty(); // the last frame that was read
+  private Optional<Layout> told = Optional.empty(); // of the frame whose bytes `out` holds
 
   /** Takes over a blocking connection. */
   public FrameChannel(SocketChannel channel) {
@@ -34,15 +37,27 @@ public final class FrameChannel implements AutoCloseable {
     if (!in.hasRemaining()) {
       if (in.capacity() > KEEP) {
         in = ByteBuffer.allocateDirect(FIRST).order(ByteOrder.LITTLE_ENDIAN);
+        heard = Optional.empty();
       }
       in.position(0).limit(0);
     }
     fill(FrameReader.HEADER);
+    Optional<Frame> again = heard.isPresent() ? heard.get().read(in) : Optional.empty();
+    return again.isPresent() ? again.get() : parse();
+  }
+
+  private Frame parse() throws IOException {
     FrameReader.Header header = FrameReader.header(in);
     fill(header.length());
     ByteBuffer payload = in.slice(in.position(), header.length());
+    int start = in.position() - FrameReader.HEADER;
     in.position(in.position() + header.length());
-    return FrameReader.read(header, payload);
+    Frame frame = FrameReader.read(header, payload);
+    heard =
+        header.columnMajor() || start < 0 // moved while it came
+            ? Optional.empty()
+            : Layout.of(frame).map(layout -> new Layout.Known(layout, frame, in, start));
+    return frame;
   }
 
   /** Makes so many bytes available, behind the position, at an address that is a multiple of 8. */
@@ -71,6 +86,11 @@ public final class FrameChannel implements AutoCloseable {
 
   /** Sends one frame. */
   public void write(Frame frame) throws IOException {
+    if (told.isPresent() && told.get().fits(frame)) {
+      told.get().patch(out, frame);
+      send(told.get().size());
+      return;
+    }
     List<ByteBuffer> parts = FrameWriter.parts(frame);
     long size = 0;
     for (ByteBuffer part : parts) {
@@ -79,10 +99,8 @@ public final class FrameChannel implements AutoCloseable {
     if (size <= JOIN_BELOW) {
       out.clear();
       parts.forEach(out::put);
-      out.flip();
-      while (out.hasRemaining()) {
-        channel.write(out);
-      }
+      told = Layout.of(frame);
+      send((int) size);
       return;
     }
     ByteBuffer[] all = parts.toArray(ByteBuffer[]::new);
@@ -92,6 +110,13 @@ public final class FrameChannel implements AutoCloseable {
       while (first < all.length && !all[first].hasRemaining()) {
         first++;
       }
+    }
+  }
+
+  private void send(int size) throws IOException {
+    out.position(0).limit(size);
+    while (out.hasRemaining()) {
+      channel.write(out);
     }
   }
 

@@ -24,7 +24,7 @@ import java.util.concurrent.Semaphore;
 final class Host {
   private final Map<Long, Hosted> models = new ConcurrentHashMap<>();
 
-  private record Hosted(Session session, Signature signature, Semaphore turns) {}
+  private record Hosted(Session session, List<String> outputs, Semaphore turns) {}
 
   /** Loads a model; returns its signature. */
   Signature load(Frame frame) {
@@ -37,7 +37,8 @@ final class Host {
     Signature signature = given.orElseGet(session::signature);
     int turns = Math.max(1, session.maxConcurrency());
     close(number);
-    models.put(number, new Hosted(session, signature, new Semaphore(turns)));
+    List<String> outputs = signature.outputs().stream().map(TensorSpec::name).toList();
+    models.put(number, new Hosted(session, outputs, new Semaphore(turns)));
     return signature;
   }
 
@@ -103,12 +104,8 @@ final class Host {
     } finally {
       model.turns.release();
     }
-    List<String> wanted = call.outputs();
-    if (wanted.isEmpty()) {
-      wanted = model.signature.outputs().stream().map(TensorSpec::name).toList();
-    }
     Map<String, Tensor> out = new LinkedHashMap<>();
-    for (String name : wanted) {
+    for (String name : call.outputs().isEmpty() ? model.outputs : call.outputs()) {
       if (got.containsKey(name)) { // the parent names what is absent
         out.put(name, got.get(name));
       }
