@@ -58,11 +58,12 @@ load_model <- function(tensors) {
   labelled <- which(lengths(layout$out.levels) > 0L)
   chances <- which(layout$out.name == "probabilities")
   plain <- if (length(layout$blocks) == 1L && layout$blocks[[1L]]$numbers) layout$blocks[[1L]]$labels  # one block of plain numbers
-  list(model = model, plain = plain, inputs = layout$in.name, outputs = layout$out.name, places = seq_along(layout$out.name), script = layout$script,
-    layout = layout, classes = classes, options = options,
-    levels = if (length(labelled)) layout$out.levels[[labelled[1]]] else if (length(chances)) layout$out.columns[[chances[1]]],
-    widths = ifelse(layout$out.rank == 2L, pmax(layout$out.width, 1L), NA),
-    numbers = layout$out.rank == 1L & layout$out.nlevels == 0L)
+  levels <- if (length(labelled)) layout$out.levels[[labelled[1]]] else if (length(chances)) layout$out.columns[[chances[1]]]
+  widths <- ifelse(layout$out.rank == 2L, pmax(layout$out.width, 1L), NA)
+  numbers <- layout$out.rank == 1L & layout$out.nlevels == 0L
+  held <- list(model = model, plain = plain, inputs = layout$in.name, outputs = layout$out.name, places = seq_along(layout$out.name),
+    script = layout$script, layout = layout, classes = classes, options = options, levels = levels, widths = widths, numbers = numbers)
+  list2env(held, parent = emptyenv())  # where names are found at once
 }
 
 .empty <- function(held, i) {
@@ -142,8 +143,7 @@ run_model <- function(held, feeds, wanted = NULL) {
   tryInvokeRestart("muffleMessage")
 }
 
-# Interrupts are heard while a model is asked, and nowhere else. `allowInterrupts()` costs ten times as much.
-.hear_interrupts <- function(yes) .Internal(interruptsSuspended(!yes))
+# `.hear_interrupts`: interrupts are heard while a model is asked, and nowhere else. `allowInterrupts()` costs ten times as much.
 
 # Evaluates with warnings and messages logged; an error comes back as a refusal with R's classes, call and trace, the end
 # of the connection as NULL.
@@ -235,9 +235,9 @@ guarded <- function(work) {
     tensors <- frame$tensors
     if (frame$type == "RUN") {
       held <- room$models[[if (is.null(tensors[["@model"]])) "0" else .number(tensors, "@model")]]
-      .Internal(interruptsSuspended(FALSE))  # .hear_interrupts(TRUE), without a call
+      .hear_interrupts(TRUE)
       values <- run_model(held, tensors, tensors[["@outputs"]])
-      .Internal(interruptsSuspended(TRUE))
+      .hear_interrupts(FALSE)
       if (!write_frame(to, "RESULT", values, frame$id)) .too_large()
     } else if (frame$type == "PING") .pong(to, frame)
     else if (frame$type == "LOAD") .load(room, frame)

@@ -6,6 +6,7 @@ local({
   here <- dirname(gsub("~+~", " ", file, fixed = TRUE))  # as Rscript writes a space
   part <- new.env(parent = globalenv())
   for (f in c("frames.R", "answers.R", "frame_of.R", "infer.R", "serving.R", "internals.R")) sys.source(file.path(here, f), part)
+  if (startsWith(Sys.getenv("MLBRIDGE_ADDRESS"), "fifo:")) part$write_out(part, c("read_frame", ".write_one", "run_model", ".answer_requests"))
   attach(part, name = "mlbridge")  # so that methods of users' classes are found beside ours
 })
 serve()

@@ -97,7 +97,10 @@ class Fifos:
 
     def sendall(self, data: Any) -> None:
         """Send all bytes."""
-        sent = self.sendmsg((data,))
+        try:
+            sent = os.write(self._writer, data)
+        except BlockingIOError:
+            sent = 0
         if sent == len(data):
             return
         view = memoryview(data).cast("B")
