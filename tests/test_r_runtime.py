@@ -273,6 +273,11 @@ class TestFaults:
                 model.run(ONE)
             assert model.run({"features": np.full((1, 1), 2.0)})["y"].tolist() == [2.0]
 
+    def test_a_program_that_outlives_the_worker_does_not_hide_its_death(self, tmp_path):
+        body = 'run <- function(newdata) { system("setsid sleep 60", wait = FALSE); Sys.sleep(0.2); tools::pskill(Sys.getpid(), 9) }\n'
+        with _script(tmp_path, body) as model, pytest.raises(WorkerDiedError):
+            model.run(ONE, timeout_s=20.0)
+
     @pytest.mark.parametrize("body", ["Sys.sleep(600)", "repeat {}", "repeat tryCatch(Sys.sleep(9), interrupt = identity)"])
     def test_past_the_deadline_it_is_interrupted_or_killed(self, tmp_path, body):
         text = f"run <- function(newdata) {{ if (newdata$x[1] == 1) {body}; list(y = newdata$x) }}\n"
