@@ -24,7 +24,7 @@ def bench(quick: bool) -> Section:
         with served(kind, batching=False) as off, served(kind) as on:
             for streams, bar in ((32, limit), (1, 1.05)):
                 case = f"{kind} of 100 trees, {streams} stream{'s' if streams > 1 else ' (latency)'}"
-                row = compare(section, case, {"off": off, "on": on}, data, streams, 7 if quick else 25)
+                row = compare(section, case, {"off": off, "on": on}, data, streams, 7 if quick else 15)
                 if bar is not None:
                     section.bars.append(Bar(f"{case}, batching", row.ratio, row.low, row.high, bar))
     return section

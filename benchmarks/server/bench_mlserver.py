@@ -54,7 +54,7 @@ def bench(quick: bool) -> Section:
                 assert len(answer.raw_output_contents[1]) == 16
             for streams in (1, 8, 32):
                 servers = {"mlserver": peer, "mlbridge": ours}
-                row = compare(section, f"logistic 1x30, {streams} streams", servers, message(), streams, 7 if quick else 25)
+                row = compare(section, f"logistic 1x30, {streams} streams", servers, message(), streams, 7 if quick else 15)
                 section.bars.append(Bar(f"{row.case}, against MLServer", row.ratio, row.low, row.high, 1 / 2.5))
     except FileNotFoundError:
         section.skipped = "MLServer's environment is not there (make test-peers makes it)"

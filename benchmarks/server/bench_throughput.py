@@ -27,7 +27,7 @@ def bench(quick: bool) -> Section:
         with echo(answer) as bare:
             for streams in (1, 8, 32):
                 row = compare(
-                    section, f"logistic 1x30, {streams} streams", {"echo": bare, "mlbridge": ours}, message(), streams, 7 if quick else 25
+                    section, f"logistic 1x30, {streams} streams", {"echo": bare, "mlbridge": ours}, message(), streams, 7 if quick else 15
                 )
                 section.bars.append(Bar(row.case, row.ratio, row.low, row.high, 1 / 0.75))
     return section
