@@ -61,6 +61,7 @@ setup_bindings() {
 
 test_bindings() {
   if [ -d r-bindings/tests ] && command -v Rscript >/dev/null; then bash r-bindings/check.sh; fi
+  if [ -f jvm-bindings/build.sh ] && command -v mvn >/dev/null && command -v javac >/dev/null; then bash jvm-bindings/build.sh --test; fi
 }
 
 case "${1:-}" in
