@@ -8,12 +8,14 @@ import urllib.request
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from served_models import doubler, rows
+from served_models import Doubler, doubler, rows
 from test_server_faults import Line, message
 
 import mlbridge as mb
+from mlbridge.model import Model
 from mlbridge.runtimes import wire
 from mlbridge.server.logs import JsonFormatter
 from mlbridge.server.service import Service
@@ -53,6 +55,44 @@ def test_metrics_count_requests_rows_calls_and_codes(served):
     assert seen["mlbridge_request_seconds_count", "1", "double"] == 2
     assert seen["mlbridge_memory_bytes",] > 1e6
     assert seen["mlbridge_ready",] == 1
+
+
+def test_memory_is_told_by_model_and_version(tmp_path):
+    """A table of 64 MB that is opened shows in its own figure and in nobody else's; a worker shows what its process holds."""
+    from onnx import TensorProto, helper
+    from served_models import _graph, simple
+
+    from mlbridge.artifact import open_artifact
+    from mlbridge.runtimes.python import PythonRuntime
+
+    table = np.random.default_rng(0).normal(size=(8_000_000,))
+    table = helper.make_tensor("table", TensorProto.DOUBLE, table.shape, table.tobytes(), raw=True)
+    nodes = [helper.make_node("Constant", [], ["t"], value=table), helper.make_node("Gather", ["t", "at"], ["y"])]
+    large, small = tmp_path / "large.onnx", tmp_path / "small.onnx"
+    large.write_bytes(_graph(nodes, [("at", TensorProto.INT64, ["N"])], [("y", TensorProto.DOUBLE, ["N"])]).SerializeToString())
+    small.write_bytes(simple())
+    (tmp_path / "m.py").write_text("def run(feeds):\n    return {'y': feeds['x'] * 2}\n")
+    session = PythonRuntime().load(open_artifact(tmp_path / "m.py"), signature=Doubler().signature, way="worker")
+    model, _ = doubler()
+    models = {"small": {"1": small, "2": large}, "worker": Model(session, name="worker"), "given": model}
+    with mb.serve(models, grpc="127.0.0.1:0", http="127.0.0.1:0") as server, Line(server) as line:
+        seen = _metrics(server)
+        ask = line.channel.unary_unary("/inference.GRPCInferenceService/ModelStatistics")
+        told = wire.inference_pb2.ModelStatisticsResponse.FromString(ask(b"")).model_stats
+        held = sum(psutil.Process(p).memory_info().rss for p in session.pool.pids)
+    family = "mlbridge_model_memory_bytes"
+    assert seen[family, "2", "small"] >= 64e6
+    assert seen[family, "1", "small"] < 64e6
+    assert seen[family, "1", "worker"] == pytest.approx(held, rel=0.1)
+    assert not any(k[0] == family and "given" in k for k in seen)
+    assert {(s.name, s.version): [m.type for m in s.memory_usage] for s in told} == {
+        ("given", "1"): [],
+        ("small", "1"): ["CPU"],
+        ("small", "2"): ["CPU"],
+        ("worker", "1"): ["CPU"],
+    }
+    models["worker"].close()
+    model.close()
 
 
 def test_describe_tells_the_signature(served):

@@ -17,7 +17,6 @@ _SERVER = """
 import sys, time
 import mlbridge as mb
 from mlbridge.model import Model
-from mlbridge.server.metrics import resident_bytes
 
 class Slow:
     device, max_concurrency = "cpu", 1

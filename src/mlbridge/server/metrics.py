@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from .memory import resident_bytes
 from .repository import Served
 from .service import Service
 
@@ -27,11 +28,15 @@ class _Collector:
         yield from self._histograms(core, served)
         depth = core.GaugeMetricFamily("mlbridge_queue_depth", "Requests that wait now.", labels=_LABELS)
         active = core.GaugeMetricFamily("mlbridge_active_calls", "Calls of the model that run now.", labels=_LABELS)
+        memory = core.GaugeMetricFamily("mlbridge_model_memory_bytes", "Resident memory of the model, where known.", labels=_LABELS)
         for s in served:
             depth.add_metric([s.name, s.version], s.batcher.waiting)
             active.add_metric([s.name, s.version], s.batcher.active)
+            if (size := s.memory_bytes()) is not None:
+                memory.add_metric([s.name, s.version], size)
         yield depth
         yield active
+        yield memory
         rejected = core.CounterMetricFamily("mlbridge_rejected", "Requests for models that are not served, by code.", labels=["code"])
         for code, n in list(self._service.rejected.items()):
             rejected.add_metric([code], n)
@@ -39,7 +44,7 @@ class _Collector:
         yield core.GaugeMetricFamily("mlbridge_running_requests", "Requests accepted and not yet answered.", value=self._service.running)
         ready = self._service.ready()
         yield core.GaugeMetricFamily("mlbridge_ready", "Whether every model answers.", value=float(ready))
-        yield core.GaugeMetricFamily("mlbridge_memory_bytes", "Resident memory of the process.", value=resident_bytes())
+        yield core.GaugeMetricFamily("mlbridge_memory_bytes", "Resident memory of the process.", value=float(resident_bytes()))
         yield core.GaugeMetricFamily("mlbridge_scrape_time_seconds", "When this was read.", value=time.time())
 
     def _counters(self, core: Any, served: list[Served]) -> Iterator[Any]:
@@ -69,17 +74,6 @@ class _Collector:
                 family.add_metric(who, buckets=buckets, sum_value=total)
         yield latency
         yield batch
-
-
-def resident_bytes() -> float:
-    """Return the resident memory of this process in bytes; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm") as f:
-            import resource
-
-            return float(f.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return 0.0
 
 
 def render(service: Service) -> tuple[bytes, str]:

@@ -21,6 +21,7 @@ from ..model import Model
 from ..runtimes.wire import clip
 from .batching import Batcher
 from .codec import Codec
+from .memory import resident_bytes, worker_bytes
 from .settings import Settings
 from .shortcuts import Recipe
 from .statistics import Statistics
@@ -35,8 +36,9 @@ _NAME = re.compile(r"[\w.\-]{1,128}")
 class Served:
     """One version of one model, ready to answer."""
 
-    def __init__(self, name: str, version: str, model: Model, settings: Settings, *, owned: bool) -> None:
+    def __init__(self, name: str, version: str, model: Model, settings: Settings, *, owned: bool, opening_bytes: int | None = None) -> None:
         self.name, self.version, self.model, self._owned = name, version, model, owned
+        self._opening_bytes = opening_bytes
         self.codec = Codec(model, name, version, always_raw=settings.always_raw)
         self.statistics = Statistics()
         self.batcher = Batcher(
@@ -60,6 +62,11 @@ class Served:
         if names is None and deadline is None:
             return self.model.run_checked(feeds)
         return self.model.run_checked(feeds, outputs=names, deadline=deadline)
+
+    def memory_bytes(self) -> int | None:
+        """Return what opening it here added to this process, and its workers' memory now; None where neither is known."""
+        known = [n for n in (self._opening_bytes, worker_bytes(self.model._session)) if n is not None]
+        return sum(known) if known else None
 
     def hold(self) -> bool:
         """Take hold; False where it has been replaced meanwhile or the server is shutting down."""
@@ -202,12 +209,14 @@ class Repository:
         with self._loading:
             owned = not isinstance(source, Model)
             try:
+                before = resident_bytes()
                 model = self._open(source) if owned else source
+                opening = max(resident_bytes() - before, 0) if owned and before else None
             except Exception as exc:
                 with self._lock:
                     self._failed[name, version] = type(exc).__name__
                 raise
-            served = Served(name, version, model, self._settings, owned=owned)
+            served = Served(name, version, model, self._settings, owned=owned, opening_bytes=opening)
             with self._lock:
                 old = self._models.get(name)
                 by_version = dict(old.by_version) if old else {}

@@ -305,7 +305,10 @@ class Service:
             self.hold(name, version).release()
         out = inference_pb2.ModelStatisticsResponse()
         for served in found:
-            _write_statistics(out.model_stats.add(name=served.name, version=served.version), served.statistics)
+            stats = out.model_stats.add(name=served.name, version=served.version)
+            _write_statistics(stats, served.statistics)
+            if (size := served.memory_bytes()) is not None:
+                stats.memory_usage.add(type="CPU", byte_size=size)
         return out
 
     # -------------------------------------------------- the operator's calls
