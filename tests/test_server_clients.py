@@ -15,6 +15,7 @@ import tritonclient.grpc as tg
 import tritonclient.grpc.aio as tg_aio
 import tritonclient.http as th
 import tritonclient.http.aio as th_aio
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from served_models import simple, simple_identity, simple_string
@@ -296,6 +297,72 @@ def test_reflection_tells_services_and_their_files(server):
     names = {s.name for s in listed.list_services_response.service}
     assert {"inference.GRPCInferenceService", "mlbridge.v1.Bridge", "grpc.health.v1.Health"} <= names
     assert all(f.file_descriptor_response.file_descriptor_proto for f in files)
+
+
+class Walker:
+    """A client that knows no message of the server but reflection's own, as grpcurl: list, describe, call."""
+
+    def __init__(self, channel, version):
+        self.channel, self.pool, self._seen = channel, descriptor_pool.DescriptorPool(), set()
+        self._ask = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+
+    def _one(self, **question):
+        (answer,) = self._ask(iter([reflection_pb2.ServerReflectionRequest(**question)]), timeout=30)
+        assert not answer.HasField("error_response"), answer
+        return answer
+
+    def services(self):
+        return [s.name for s in self._one(list_services="").list_services_response.service]
+
+    def describe(self, name):
+        self._learn(self._one(file_containing_symbol=name))
+        return self.pool.FindServiceByName(name)
+
+    def _learn(self, answer):
+        for data in answer.file_descriptor_response.file_descriptor_proto:
+            file = descriptor_pb2.FileDescriptorProto.FromString(data)
+            if file.name in self._seen:
+                continue
+            self._seen.add(file.name)
+            for other in file.dependency:
+                self._learn(self._one(file_by_filename=other))
+            self.pool.AddSerializedFile(data)
+
+    def call(self, service, method, text="{}"):
+        found = self.describe(service).FindMethodByName(method)
+        question = json_format.Parse(text, message_factory.GetMessageClass(found.input_type)(), descriptor_pool=self.pool)
+        raw = self.channel.unary_unary(f"/{service}/{method}")(question.SerializeToString(), timeout=30)
+        answer = message_factory.GetMessageClass(found.output_type).FromString(raw)
+        return json_format.MessageToDict(answer, preserving_proto_field_name=True, descriptor_pool=self.pool)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_a_client_that_knows_reflection_alone_lists_describes_and_calls(server, version):
+    with grpc.insecure_channel(server.addresses["grpc"]) as channel:
+        walker = Walker(channel, version)
+        services = {n: sorted(m.name for m in walker.describe(n).methods) for n in walker.services()}
+        oip = "inference.GRPCInferenceService"
+        assert {"ModelInfer", "ModelMetadata", "ModelReady", "ServerLive", "ServerMetadata", "ServerReady"} <= set(services[oip])
+        assert services["mlbridge.v1.Bridge"] == ["Describe"]
+        assert services["grpc.health.v1.Health"]
+        assert walker.call(oip, "ServerLive") == {"live": True}
+        assert walker.call("grpc.health.v1.Health", "Check") == {"status": "SERVING"}
+        about = walker.call(oip, "ModelMetadata", '{"name": "simple"}')
+        assert [(t["name"], t["datatype"], t["shape"]) for t in about["inputs"]] == [
+            (n, "INT32", ["-1", "16"]) for n in ("INPUT0", "INPUT1")
+        ]
+        assert "INPUT0" in walker.call("mlbridge.v1.Bridge", "Describe", '{"name": "simple"}')["signature"]
+        tensors = [
+            {"name": n, "datatype": "INT32", "shape": [1, 16], "contents": {"int_contents": a.ravel().tolist()}}
+            for n, a in (("INPUT0", A), ("INPUT1", B))
+        ]
+        answer = walker.call(oip, "ModelInfer", json.dumps({"model_name": "simple", "inputs": tensors}))
+    got = {o["name"]: o["contents"]["int_contents"] for o in answer["outputs"]}
+    assert got == {"OUTPUT0": (A + B).ravel().tolist(), "OUTPUT1": (A - B).ravel().tolist()}
 
 
 # ---------------------------------------------------------------- REST by hand

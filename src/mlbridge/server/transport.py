@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from ..errors import AccessError, InputError, OverloadedError, StatusCode, UnavailableError
 from ..interfaces import Deadline
@@ -243,9 +243,10 @@ class Transport:
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        _share(health_pb2.DESCRIPTOR.serialized_pb)
+        for file in (health_pb2, reflection_pb2):
+            _share(file.DESCRIPTOR.serialized_pb)
         names = (SERVICE, BRIDGE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names, pool=POOL), self._server)
+        _reflect(reflection.ReflectionServicer(names, pool=POOL), self._server)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self._server.add_secure_port(where, _credentials(tls)) if tls else self._server.add_insecure_port(where)
@@ -274,6 +275,19 @@ class Transport:
 def _credentials(tls: Any) -> grpc.ServerCredentials:
     key, certificate, authority = tls.read()
     return grpc.ssl_server_credentials([(key, certificate)], root_certificates=authority, require_client_auth=authority is not None)
+
+
+def _reflect(servicer: Any, server: grpc.Server) -> None:
+    """Offer reflection as v1alpha, which grpcio's package knows, and as v1, whose messages are the same."""
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("grpc.reflection.v1.ServerReflection", {"ServerReflectionInfo": handler}),)
+    )
 
 
 @functools.cache
