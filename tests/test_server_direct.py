@@ -7,6 +7,7 @@ import threading
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 from served_models import _graph, doubler, rows
 from test_server_faults import INFER, Line, _until, message
@@ -14,6 +15,8 @@ from test_server_faults import INFER, Line, _until, message
 import mlbridge as mb
 from mlbridge.runtimes import wire
 from mlbridge.server import batching, direct
+from mlbridge.server.caller import Caller
+from mlbridge.server.service import Failed
 
 pb = wire.inference_pb2
 
@@ -129,6 +132,34 @@ def test_a_near_deadline_several_outputs_or_a_trace_is_not_for_the_polling_threa
     assert ask(some.SerializeToString(), 30.0) is None
     monkeypatch.setattr(server._service, "_tracer", object())
     assert ask(data, 30.0) is None
+
+
+@pytest.mark.parametrize("cases", [2_000, pytest.param(100_000, marks=pytest.mark.full)])
+def test_what_is_answered_at_once_is_what_the_usual_way_answers(server, fitted, cases):
+    """Bytes changed, cut off and put in: where the polling thread has an answer, it is the other's, to the bit."""
+    service, rng, alike = server._service, np.random.default_rng(7), 0
+
+    def outcome(ask, data, *how):
+        try:
+            return ask(data, *how)
+        except Failed as failed:
+            return failed.reply.code
+        except DecodeError:
+            return "malformed"
+
+    bases = [_logistic(fitted[1][:n], "id" * (n % 2)).SerializeToString() for n in (1, 2, 3)] + [_pick([1, 2])]
+    for base in bases:
+        service.infer(base, Caller())
+    for i in range(cases):
+        data = bytearray(bases[i % len(bases)])
+        for _ in range(int(rng.integers(0, 4))):
+            at, kind = int(rng.integers(0, len(data))), rng.random()
+            data[at : at + (kind < 0.8)] = b"" if kind < 0.1 else bytes([rng.integers(0, 256)])
+        usual, once = outcome(service.infer, bytes(data), Caller()), outcome(service.infer_at_once, bytes(data), 30.0)
+        if once is not None:
+            assert once == usual, bytes(data)
+            alike += 1
+    assert alike > cases / 4
 
 
 def test_a_brief_request_that_fails_inside_is_internal_with_a_correlation_id(line, at_once, way):
