@@ -15,7 +15,7 @@ CPU = "CPUExecutionProvider"
 Route = Literal["auto", "bound", "inner"]
 _BUCKET = 8  # rows kernels take at once; batches of other sizes may be cheaper padded up to it
 _HEAVY_WEIGHTS = 1 << 20  # elements of dense weights; from there one row is worth several threads
-_SPIN_US = 100  # bridges the gaps inside one call of a forest or a small network, and costs 5 % of a core at 500 calls a second
+_SPIN_US = 200  # bridges the gaps inside one call of a forest or a small network (100 left a tenth of it waiting in some sessions), and costs a tenth of a core at 500 calls a second
 
 # What each provider onnxruntime names runs on, and what installs it.
 _PROVIDERS: Mapping[str, tuple[str, str]] = {
@@ -204,7 +204,7 @@ def choose(facts: Facts, traits: Traits, demand: Demand = Demand()) -> list[Plan
     Examples
     --------
     >>> print(choose(Facts(cores=4), Traits(batched=True))[0])
-    CPU · all threads · spinning 100 us · auto
+    CPU · all threads · spinning 200 us · auto
     """
     if demand.provider is not None:
         return [_demanded_provider(facts, traits, demand)]
