@@ -139,8 +139,9 @@ class WorkerPool:
         """
         for once_more in (True, False):
             with self._lock:  # the way of most calls, as `_take` and `_give_back` go it
-                idle = self._idle.pop() if self._tells_death and self._idle and not self._waiting else None
-            process, lane = idle = idle or self._take(deadline)
+                free = self._idle.pop() if self._tells_death and self._idle and not self._waiting else None
+            idle = free or self._take(deadline)
+            process, lane = idle
             try:
                 answer = lane.ask(kind, tensors, deadline)
             except BaseException as exc:
