@@ -253,7 +253,8 @@ def test_a_package_that_java_saves_is_loaded_converted_and_verified_without_spar
 def test_java_finds_the_rules_of_inputs_by_trying(classifier, bag_of_words, plants, texts, tmp_path):
     save_package(classifier, tmp_path / "a.mlb", plants)
     save_package(bag_of_words, tmp_path / "b.mlb", texts)
-    signature = mb.load(tmp_path / "a.mlb").signature
+    with mb.load(tmp_path / "a.mlb") as model:
+        signature = model.signature
     assert signature.input("categorical").columns[0].unknown == "keep"  # handleInvalid="skip"
     assert signature.input("features").missing == "refuse"  # the assembler's default
     with pytest.raises(errors.UntrustedArtifactError):

@@ -59,12 +59,62 @@ def test_a_record_is_one_row_and_its_answer_scalars():
 def test_a_fast_record_equals_the_slow_one():
     c = Coercion(TABLE)
     record = {"age": 30, "income": 2.5, "sex": "f", "n": 2, "note": "x"}
-    fast = c._record(record)
+    fast = c.record(record)
     slow, _ = c.feeds({k: np.array([v]) for k, v in record.items()})
     assert fast is not None
     for k in slow:
         assert fast[k].dtype == slow[k].dtype
         assert fast[k].tolist() == slow[k].tolist()
+
+
+_NUMBERS = st.one_of(
+    st.floats(),
+    st.integers(-(2**54), 2**54),
+    st.integers(-(10**400), 10**400),
+    st.floats().map(np.float64),
+    st.sampled_from([None, True, "1"]),
+)
+
+
+@pytest.mark.parametrize("missing", ["refuse", "allow"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@given(values=st.tuples(_NUMBERS, _NUMBERS, _NUMBERS))
+def test_a_quick_record_holds_what_the_long_way_makes_of_it(dtype, missing, values):
+    rounding = "nearest" if dtype == "float32" else "refuse"
+    columns = tuple(Column(n) for n in "abc")
+    c = Coercion(Signature([TensorSpec("x", dtype, ("rows", 3), columns=columns, missing=missing, rounding=rounding)], [prediction_spec()]))
+    record = dict(zip("abc", values))
+    quick, c.record = c.record(record), None
+    if quick is not None:
+        slow, _ = c.feeds(record)  # raises where quick was wrong to pass
+        assert quick["x"].tobytes() == slow["x"].tobytes() or np.array_equal(quick["x"], slow["x"], equal_nan=True)
+        assert quick["x"].dtype == slow["x"].dtype
+        assert quick["x"].flags.carray
+
+
+def test_what_a_record_answers_is_what_one_row_of_a_dict_does():
+    outputs = (
+        *classifier_outputs(["no", "yes"]),
+        TensorSpec("score", "float32", ("rows",)),
+        TensorSpec("level", "int32", ("rows",), columns=(Column("level", categories=(3, 5)),), missing="allow"),
+        TensorSpec("note", "string", ("rows",)),
+        TensorSpec("whole", "int64", ("rows",)),
+    )
+    c = Coercion(Signature(TABLE.inputs, outputs))
+    _, opened = c.feeds({"age": 30, "income": None, "sex": "m", "n": 1, "note": "a"})
+    results = {
+        "label": np.array([1], np.int32),
+        "probabilities": np.array([[0.25, 0.75]]),
+        "score": np.array([0.5], np.float32),
+        "level": np.array([-1], np.int32),
+        "note": np.array(["é"], object),
+        "whole": np.array([7]),
+    }
+    answer = c.answer(results, opened)
+    assert answer.pop("probabilities").tolist() == [0.25, 0.75]
+    assert answer == {"label": "yes", "score": 0.5, "level": None, "note": "é", "whole": 7}
+    assert {k: type(v) for k, v in answer.items()} == {"label": str, "score": float, "level": type(None), "note": str, "whole": int}
+    assert c.answer(results, opened, "label") == "yes"
 
 
 def test_a_table_answers_a_table_with_its_index():

@@ -102,7 +102,7 @@ class Model:
         self._session, self._runtime, self._native, self._reload = session, runtime, native, reload
         self._provenance, self._requires = dict(provenance or {}), dict(requires or {})
         self._coercion = Coercion(self.signature, session.shows_missing if isinstance(session, ShowsMissing) else None)
-        self._exact = self._coercion.exact
+        self._exact, self._record, self._one_row = self._coercion.exact, self._coercion.record, self._coercion.one_row
         self._decoders = tuple(self._coercion.decoders.items())
         self._chunk = chunk_rows(self.signature)
         limit = session.max_concurrency
@@ -139,17 +139,25 @@ class Model:
         InferenceError
             If the model fails.
         """
-        exact = self._exact
-        if exact is not None and outputs is None and timeout_s is None:
-            name, test = exact
-            fits = test(x)
-            if fits:
+        if outputs is None and timeout_s is None:
+            feeds: dict[str, Any] | None = None
+            fits: bool | str = False
+            if self._exact is not None:
+                name, test = self._exact
+                fits = test(x)
+                if fits:
+                    feeds = {name: x}
+            if feeds is None and type(x) is dict and self._record is not None:
+                feeds = self._record(x)
+            if feeds is not None:
                 try:
-                    results = self.run_checked({name: x})
+                    results = self.run_checked(feeds)
                 except MlbridgeError:
                     raise
                 except Exception as exc:
                     raise self._failure(exc) from exc
+                if not fits:
+                    return self._one_row(results)
                 if fits is True or not holds_nan(results[fits]) or not holds_nan(x):  # the long way names the NaN
                     for output, decode in self._decoders:
                         results[output] = decode(results[output])

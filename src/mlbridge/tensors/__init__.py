@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..signature import ROWS, Signature, TensorSpec
-from .compiled import CHUNK_VALUES, exact_array, exact_feeds, record
+from .compiled import CHUNK_VALUES, exact_array, exact_feeds, one_row, record
 from .containers import Opened, close_table, open_container
 from .values import as_array, check_codes, coerce, decode, decoder, encode, uneven
 
@@ -43,6 +43,10 @@ class Coercion:
     exact : tuple of str and callable, or None
         For a single-input signature: its name, and whether an array satisfies it as it is; the hot path. Where the answer
         is an output's name, it does if no NaN shows there.
+    record : callable, or None
+        One record of plain Python values to feeds of one row, or None for what takes the long way.
+    one_row : callable
+        Outputs of one row to a record.
     decoders : dict
         Output name to the function from codes to level values; empty for most models.
     """
@@ -56,7 +60,8 @@ class Coercion:
         self._outputs = {s.name: s for s in signature.outputs}
         self._inputs = {s.name: s for s in signature.inputs}
         self._owner = {c.name: s.name for s in signature.inputs for c in s.columns}
-        self._record = record(signature)
+        self.record = record(signature)
+        self.one_row = one_row(signature)
         self._exact_feeds = exact_feeds(signature)
 
     # -------------------------------------------------- in
@@ -83,8 +88,8 @@ class Coercion:
         InputError
             With every problem found.
         """
-        if type(x) is dict and self._record is not None and codes is False:
-            fast = self._record(x)
+        if type(x) is dict and self.record is not None and codes is False:
+            fast = self.record(x)
             if fast is not None:
                 return fast, _RECORD
         problems: list[str] = []
@@ -248,12 +253,12 @@ class Coercion:
 
     def answer(self, results: dict[str, np.ndarray], opened: Opened, outputs: str | Iterable[str] | None = None) -> Any:
         """Turn a session's results into what the user gets: level values, in the container that came in."""
+        if opened.kind == "record":
+            record = self.one_row(results)
+            return record[outputs] if isinstance(outputs, str) else record
         values = {n: self.decoders[n](v) if n in self.decoders else v for n, v in results.items()}
         if isinstance(outputs, str):
-            only = values[outputs]
-            return _scalar(only) if opened.kind == "record" else only
-        if opened.kind == "record":
-            return {n: _scalar(v) for n, v in values.items()}
+            return values[outputs]
         if opened.kind == "table" and all(self._outputs[n].batched for n in values):
             return close_table(values, self._outputs, opened.native)
         return values
@@ -312,11 +317,6 @@ def _lift(value: Any, scalar: bool) -> Any:
     out = np.empty(1, object)
     out[0] = value.item() if isinstance(value, np.generic) and value.dtype.kind not in "mM" else value
     return out
-
-
-def _scalar(values: np.ndarray) -> Any:
-    first = values[0]
-    return first.item() if isinstance(first, np.generic) else first
 
 
 def batch_rows(feeds: Mapping[str, np.ndarray], signature: Signature) -> int | None:

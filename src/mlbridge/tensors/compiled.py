@@ -6,7 +6,8 @@ the server too; every problem is found and named by the long way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -14,12 +15,28 @@ import numpy as np
 
 from ..signature import Column, Signature, TensorSpec
 
-__all__ = ["CHUNK_VALUES", "exact_array", "exact_feeds", "holds_nan", "record"]
+__all__ = ["CHUNK_VALUES", "exact_array", "exact_feeds", "holds_nan", "one_row", "record"]
 
 CHUNK_VALUES = 1 << 21  # values of one batch; larger ones go in chunks, so that what lies between stages stays small
 _EXACT_FLOAT = float(2**53)
+_SINGLE = 1e38  # a sum of sizes below this hides no value beyond float32
 _SHAPES = 64
 _LARGE = 4096  # values; fewer are searched as quickly as an answer is
+
+
+def one_row(signature: Signature) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
+    """Compile the way from outputs of one row to a record: Python scalars, level values, and a row of what has several."""
+    readers = {s.name: _reader(s) for s in signature.outputs}
+    return lambda results: {name: readers[name](values) for name, values in results.items()}
+
+
+def _reader(spec: TensorSpec) -> Callable[[np.ndarray], Any]:
+    if len(spec.shape) != 1:
+        return itemgetter(0)
+    if spec.categorical:
+        levels = (*(spec.columns[0].categories or ()), None)  # code -1 is missing
+        return lambda codes: levels[codes.item(0)]
+    return lambda values: values.item(0)
 
 
 def exact_array(
@@ -135,7 +152,7 @@ def record(signature: Signature) -> Callable[[dict], dict[str, np.ndarray] | Non
     return quick
 
 
-_PLAIN = ({float}, {int}, {float, int}, {float, np.float64}, {np.float64}, {int, np.float64}, {float, int, np.float64})
+_PLAIN = frozenset({float, int, np.float64})
 
 
 def _record_part(spec: TensorSpec) -> Callable[[dict], np.ndarray | None] | None:
@@ -156,29 +173,30 @@ def _record_part(spec: TensorSpec) -> Callable[[dict], np.ndarray | None] | None
         return text
     if spec.dtype not in ("float64", "float32") or (spec.dtype == "float32" and spec.rounding == "refuse"):
         return None
-    refuse, single = spec.missing == "refuse", spec.dtype == "float32"
     if any(c.unit in ("date", "timestamp") for c in spec.columns):
         return None
+    refuse, single, row = spec.missing == "refuse", spec.dtype == "float32", _row(spec.dtype, k)
 
     def numbers(x: dict) -> np.ndarray | None:
         values = get(x)
         kinds = set(map(type, values))
-        if kinds not in _PLAIN:
+        if not kinds <= _PLAIN:
             return None
-        out = np.array((values,), np.float64)
-        total = np.vdot(out, out)
-        if total != total:
-            if refuse:
-                return None
-        elif total >= _EXACT_FLOAT and int in kinds:
+        total = sum(map(abs, values))
+        if total != total and (refuse or single or int in kinds):
             return None
-        if single:
-            if not total < 1e76:  # squares below this cannot hide a value beyond float32
-                return None
-            return out.astype(np.float32)
-        return out
+        if (total >= _EXACT_FLOAT and int in kinds) or (single and not total < _SINGLE):
+            return None
+        return row(values)
 
     return numbers
+
+
+def _row(dtype: str, k: int) -> Callable[[Sequence], np.ndarray]:
+    """Compile k Python numbers to an array of one row: packed by `struct`, a third of what numpy's own way takes."""
+    kind = np.dtype(dtype)
+    pack, shape, array = struct.Struct(f"{k}{kind.char}").pack, (1, k), np.ndarray
+    return lambda values: array(shape, kind, bytearray(pack(*values)))
 
 
 def _record_codes(columns: tuple[Column, ...], get: Callable[[dict], tuple]) -> Callable[[dict], np.ndarray | None]:
@@ -187,12 +205,14 @@ def _record_codes(columns: tuple[Column, ...], get: Callable[[dict], tuple]) -> 
         ({v: i for i, v in enumerate(c.categories or ())}, kinds[c.level_type or "string"]) for c in columns
     ]
 
+    row = _row("int32", len(columns))
+
     def codes(x: dict) -> np.ndarray | None:
         out = []
         for value, (table, kind) in zip(get(x), tables):
             if type(value) is not kind:
                 return None
             out.append(table[value])  # KeyError: the long way
-        return np.array((out,), np.int32)
+        return row(out)
 
     return codes
