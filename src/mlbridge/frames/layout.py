@@ -19,7 +19,7 @@ __all__ = ["Layout", "layout_of"]
 
 REQUEST_ID = slice(HEADER_BYTES - 4, HEADER_BYTES)  # where the request id stands
 _BOOL = np.dtype(bool)
-pack_id, _read_id = _U32.pack, _U32.unpack
+put_id, _read_id = _U32.pack_into, _U32.unpack
 _ndarray, _empty = np.ndarray, np.empty
 new_frame = partial(tuple.__new__, Frame)  # half the time of Frame(...)
 
@@ -64,7 +64,7 @@ class Layout:
             if not array.flags.c_contiguous:
                 return None
             parts += array if not self.turned else array.T.copy(order="C"), behind
-        self.head[REQUEST_ID] = pack_id(request_id)
+        put_id(self.head, REQUEST_ID.start, request_id)
         if self.size < _JOIN_BELOW:
             return [b"".join(parts)]
         return [p.data.cast("B") if type(p) is _ndarray else p for p in parts if type(p) is _ndarray or p]
@@ -75,6 +75,11 @@ class Layout:
         for _, shape, dtype, behind in self.arrays:
             rooms += _empty(shape, dtype), bytearray(behind)
         return rooms
+
+    def values_in(self, frame: bytearray) -> np.ndarray:
+        """Return the array of a frame like this that holds one, as a view."""
+        [(_, shape, dtype, _)] = self.arrays
+        return _ndarray(shape, dtype, frame, len(self.head))
 
     def begins(self, got: int) -> bool:
         """Tell whether a frame of this size begins with the bytes that came."""

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ArtifactError, BridgeError
 from ..interfaces import Deadline
 from .codec import _JOIN_BELOW, HEADER_BYTES, Frame, FrameType, decode_header, decode_payload, encode_parts
-from .layout import REQUEST_ID, Layout, layout_of, new_frame, pack_id
+from .layout import REQUEST_ID, Layout, layout_of, new_frame, put_id
 
 __all__ = ["Exchange", "LinkError", "NotSentError", "exchange", "read_frame", "write_frame", "write_parts"]
 
@@ -143,19 +143,14 @@ def exchange(sock: socket.socket, question: Layout, answer: Layout) -> Exchange 
     callable or None
         Takes feeds and a request id and returns the answer; or None where the feeds are others, and nothing was sent.
     """
-    if len(question.arrays) != 1 or len(answer.arrays) != 1 or question.size >= _JOIN_BELOW or question.turned or not _GATHERS:
+    if len(question.arrays) != 1 or len(answer.arrays) != 1 or question.turned or max(question.size, answer.size) >= _JOIN_BELOW:
         return None
     [(known, shape, dtype, end)], head = question.arrays, question.head
-    [(name, new_shape, new_dtype, padding)], size, want, came = answer.arrays, answer.size, answer.head, answer.came
-    kind, rest, send, receive, join, ndarray, empty = (
-        answer.kind,
-        bytearray(padding),
-        sock.sendall,
-        sock.recvmsg_into,
-        b"".join,
-        np.ndarray,
-        np.empty,
-    )
+    [(name, *_, padding)], size, want, begin = answer.arrays, answer.size, bytearray(answer.head), len(answer.head)
+    came = bytearray(size)  # one call at a time
+    values = answer.values_in(came)
+    kind, send, receive, join, ndarray = answer.kind, sock.sendall, sock.recv_into, b"".join, np.ndarray
+    starts, ends, copy, at = came.startswith, came.endswith, values.copy, REQUEST_ID.start
 
     def again(feeds: Mapping[str, Any], request_id: int) -> Frame | None:
         if len(feeds) != 1:
@@ -165,19 +160,23 @@ def exchange(sock: socket.socket, question: Layout, answer: Layout) -> Exchange 
             return None
         if not array.flags.c_contiguous:
             return None
-        head[REQUEST_ID] = want[REQUEST_ID] = pack_id(request_id)
+        put_id(head, at, request_id)
+        put_id(want, at, request_id)
         try:
             send(join((head, array, end)))  # type: ignore[arg-type]
         except OSError as exc:
             raise _unsent(exc) from exc
-        new = empty(new_shape, new_dtype)
         try:
-            got = receive((came, new, rest))[0]  # type: ignore[arg-type]
+            got = receive(came)
+            while begin <= got < size and starts(want):
+                got += (more := receive(memoryview(came)[got:]))
+                if not more:
+                    break
         except OSError as exc:
             raise _broken(sock, exc) from exc
-        if got == size and came == want and rest == padding:
-            return new_frame((kind, request_id, {name: new}, answer))
-        return _read_on(sock, [came, new, rest], got, None, None, answer)
+        if got == size and starts(want) and ends(padding):
+            return new_frame((kind, request_id, {name: copy()}, answer))
+        return _read_any(sock, bytes(came[:got]), None, None)
 
     return again
 

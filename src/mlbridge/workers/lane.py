@@ -87,15 +87,13 @@ class Lane:
             The answer is still to come: see `settle`.
         """
         self._last_id = request_id = self._last_id % _MAX_ID + 1
-        again = self._exchange
-        if again is not None and deadline is None and kind is _RUN:
+        if self._exchange is not None and deadline is None and kind is _RUN:
             self.in_step = False
-            frame = again(tensors or {}, request_id)
-            if frame is not None:
-                if frame.request_id == request_id and frame.layout is self._like:
-                    self.in_step = True
-                    return frame
-                return self._heard(frame, request_id)
+            if (frame := self._exchange(tensors or {}, request_id)) is not None:
+                if frame.layout is not self._like:
+                    return self._heard(frame, request_id)
+                self.in_step = True
+                return frame
             self.in_step = True
         asked = self._asked
         if asked is None or asked.kind is not kind or (parts := asked.write(tensors or {}, request_id)) is None:

@@ -78,7 +78,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._slots = [_Slot() for _ in range(workers)]
-        self._idle: list[tuple[WorkerProcess, Lane]] = []
+        self._idle: list[tuple[WorkerProcess, Lane]] = []  # only appended to, popped and removed from: each call does so without the lock
         self._seated: set[WorkerProcess] = set()  # those of the slots
         self._waiting: list[tuple[Callable[[WorkerProcess], bool] | None]] = []  # in the order they came
         self._models: dict[int, dict[str, Any]] = {0: {**load, "model": 0}}
@@ -138,10 +138,10 @@ class WorkerPool:
             What the worker answered.
         """
         for once_more in (True, False):
-            with self._lock:  # the way of most calls, as `_take` and `_give_back` go it
-                free = self._idle.pop() if self._tells_death and self._idle and not self._waiting else None
-            idle = free or self._take(deadline)
-            process, lane = idle
+            try:  # the way of most calls, as `_take` goes it
+                process, lane = idle = self._idle.pop() if self._tells_death and not self._waiting else self._take(deadline)
+            except IndexError:
+                process, lane = idle = self._take(deadline)
             try:
                 answer = lane.ask(kind, tensors, deadline)
             except BaseException as exc:
@@ -153,14 +153,9 @@ class WorkerPool:
             else:
                 break
         self._deaths = 0
-        with self._lock:
-            kept = process in self._seated
-            if kept:
-                self._idle.append(idle)
-                if self._waiting:
-                    self._changed.notify_all()
-        if not kept:
-            lane.close()
+        self._idle.append(idle)
+        if self._waiting or process not in self._seated:
+            self._after_return(idle)
         if answer.type is _ERROR:
             raise foreign_error(answer, self.command.runtime)
         return answer
@@ -196,8 +191,7 @@ class WorkerPool:
         """Wait for an idle lane of a live process."""
         while True:
             with self._lock:
-                at_once = self._idle and fits is None and not self._waiting  # none is idle in a closed pool
-                process, lane = self._idle.pop() if at_once else self._wait_idle(deadline, fits)
+                process, lane = self._wait_idle(deadline, fits)
             if lane.tells_death or process.alive:
                 return process, lane
             self._lose(process, lane, 0.0)
@@ -209,9 +203,9 @@ class WorkerPool:
         try:
             while True:
                 self._check_open()
-                for i, (process, _) in enumerate(self._idle):
-                    if next((t for t in self._waiting if t[0] is None or t[0](process)), None) is ticket:
-                        return self._idle.pop(i)
+                for pair in self._idle.copy():
+                    if next((t for t in self._waiting if t[0] is None or t[0](pair[0])), None) is ticket and self._unlist(pair):
+                        return pair
                 if self.failed:
                     raise BridgeError(
                         f"the model has FAILED: its {self.command.runtime} worker died {self._deaths} times in a row; {self._last_death}",
@@ -238,13 +232,26 @@ class WorkerPool:
             self._changed.notify_all()
 
     def _give_back(self, process: WorkerProcess, lane: Lane) -> None:
+        idle = (process, lane)
+        self._idle.append(idle)
+        if self._waiting or process not in self._seated:
+            self._after_return(idle)
+
+    def _after_return(self, idle: tuple[WorkerProcess, Lane]) -> None:
+        """Tell who waits, or take a lane back out whose process has been given up meanwhile."""
         with self._lock:
-            if process in self._seated:
-                self._idle.append((process, lane))
-                if self._waiting:
-                    self._changed.notify_all()
-                return
-        lane.close()
+            stale = idle[0] not in self._seated and self._unlist(idle)
+            self._changed.notify_all()
+        if stale:
+            idle[1].close()
+
+    def _unlist(self, idle: tuple[WorkerProcess, Lane]) -> bool:
+        """Take a lane that is idle; False where another thread was quicker."""
+        try:
+            self._idle.remove(idle)
+        except ValueError:
+            return False
+        return True
 
     # ------------------------------------------------------------ models
 
@@ -363,11 +370,10 @@ class WorkerPool:
         """Give a process up, once, and start another; the lane is the caller's own."""
         with self._changed:
             slot = next((s for s in self._slots if s.process is process), None)
-            idle = [held for p, held in self._idle if p is process]
-            self._idle = [pair for pair in self._idle if pair[0] is not process]
             if slot is not None:
                 slot.process = None
-            self._seated.discard(process)
+            self._seated.discard(process)  # before: what comes back from now on is taken out by who brings it
+            idle = [pair[1] for pair in self._idle.copy() if pair[0] is process and self._unlist(pair)]
         self._bury(process, within_s, idle)
         lane.close()
         if slot is None:
@@ -440,10 +446,10 @@ class WorkerPool:
                 return
             self._closed = True
             processes = [s.process for s in self._slots if s.process is not None]
-            idle, self._idle = self._idle, []
             for slot in self._slots:
                 slot.process = None
             self._seated.clear()
+            idle = [pair for pair in self._idle.copy() if self._unlist(pair)]
             starting, carers = list(self._starting), list(self._carers)
             self._changed.notify_all()
         for deadline in starting:
