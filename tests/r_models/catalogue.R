@@ -164,6 +164,7 @@ fit_nnet <- function() {
   keep("multinom-iris", multinom(Species ~ Sepal.Length + Petal.Width, iris, trace = FALSE, maxit = 30), iris, multi)
   keep("multinom-birthwt", multinom(low ~ age + race + smoke, transform(birthwt, low = factor(low)), trace = FALSE), birthwt, multi)
   keep("multinom-housing", multinom(Sat ~ Infl + Type + Cont, housing, weights = Freq, trace = FALSE), housing, multi)
+  keep("multinom-counts", multinom(cbind(few, some, many) ~ wool + tension, transform(warpbreaks, few = breaks, some = 30, many = 70 - breaks), trace = FALSE), warpbreaks, multi)
 }
 
 fit_discriminant <- function() {

@@ -33,7 +33,7 @@ class Nnet(Family):
         self.frame = model_frame(model) if "terms" in model.names else None
         self.multinomial = "multinom" in model.classes
         self.softmax = bool(model["softmax"].scalar())
-        lev = model.get("lev")
+        lev = model.get("lev") or (model.get("lab") if self.multinomial else None)  # counts of each class have labels, no levels
         self.classes = level_values(lev.strings()) if isinstance(lev, RObject) else []
         self._read_weights()
 
