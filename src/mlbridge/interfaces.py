@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -18,7 +18,7 @@ from .artifact import Artifact, Implementation
 from .errors import BridgeTimeoutError, CancelledError
 from .signature import Signature
 
-__all__ = ["UNBOUNDED", "Array", "Deadline", "Framework", "Placed", "Runtime", "Session", "ShowsMissing", "Tunable"]
+__all__ = ["UNBOUNDED", "Array", "Deadline", "Framework", "Placed", "Prebound", "Runtime", "Session", "ShowsMissing", "Tunable"]
 
 Array: TypeAlias = np.ndarray  # C-contiguous, native-endian, in host memory
 UNBOUNDED = sys.maxsize  # a session that any number of threads may run at once
@@ -321,6 +321,32 @@ class ShowsMissing(Protocol):
 
     def shows_missing(self) -> str | None:
         """Return the output in which a NaN anywhere in the only input shows as a NaN; None where there is none."""
+        ...
+
+
+@runtime_checkable
+class Prebound(Protocol):
+    """A session that lends the arrays a small call reads and writes, so that no others are made between."""
+
+    def lane(
+        self, key: Hashable | None, write: Callable[[Any, Sequence[Array]], bool], read: Callable[[Sequence[Array]], Any], /
+    ) -> Callable[[Any], Any] | None:
+        """Compile a call of what is written and read in place; None where the session binds nothing.
+
+        Parameters
+        ----------
+        key : hashable, optional
+            The size of every call: the shape of the only input, else the number of rows; by default the shape of what is asked.
+        write : callable
+            ``write(x, inputs)`` writes what is asked into the inputs, in the signature's order, and says whether it could.
+        read : callable
+            ``read(outputs)`` makes the answer of the outputs, in the signature's order, and keeps none of them.
+
+        Returns
+        -------
+        callable or None
+            ``ask(x)`` answers, or returns None for what must go by `run`: another size, another thread at it, a failure.
+        """
         ...
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from .chunks import chunk_rows, run_in_chunks
 from .description import Description, Route
 from .errors import BridgeTimeoutError, CancelledError, ClosedError, InferenceError, MlbridgeError, UnsupportedError
-from .interfaces import UNBOUNDED, Array, Deadline, Placed, Runtime, Session, ShowsMissing, Tunable
+from .interfaces import UNBOUNDED, Array, Deadline, Placed, Prebound, Runtime, Session, ShowsMissing, Tunable
 from .package import write_package
 from .saving import Parts, card, kept_samples, write_implementations
 from .signature import Signature
@@ -108,6 +108,10 @@ class Model:
         limit = session.max_concurrency
         self._slots = None if limit >= UNBOUNDED else threading.BoundedSemaphore(limit)
         self.run_checked = session.run if self._slots is None else self._run_in_slot
+        self._lanes: dict[type, Callable[[Any], Any]] = {}
+        if self._slots is None and isinstance(session, Prebound):
+            made = {kind: session.lane(*how) for kind, how in self._coercion.lanes().items()}
+            self._lanes = {kind: ask for kind, ask in made.items() if ask is not None}
         self._closed = False
         _LIVE.add(self)
 
@@ -140,6 +144,11 @@ class Model:
             If the model fails.
         """
         if outputs is None and timeout_s is None:
+            ask = self._lanes.get(type(x))
+            if ask is not None:
+                answer = ask(x)
+                if answer is not None:
+                    return answer
             feeds: dict[str, Any] | None = None
             fits: bool | str = False
             if self._exact is not None:
@@ -406,7 +415,7 @@ class Model:
         """Free what the model owns; harmless when repeated."""
         if not self._closed:
             self._closed = True
-            self._exact = None
+            self._exact, self._lanes = None, {}
             self._session.close()
 
     def __enter__(self) -> Model:

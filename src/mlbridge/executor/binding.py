@@ -142,16 +142,17 @@ class Binder:
         io = ort.SessionIOBinding(self._native)
         cpu = ort.OrtDevice(ort.OrtDevice.cpu(), ort.OrtDevice.default_memory(), 0)
         inputs = []
-        for name, value in feeds.items():
+        for spec in self._signature.inputs:
+            value = feeds[spec.name]
             buffer = np.empty(value.shape, value.dtype)
-            io.bind_input(name, cpu, buffer.dtype, buffer.shape, buffer.ctypes.data)
-            inputs.append((name, buffer))
+            io.bind_input(spec.name, cpu, buffer.dtype, buffer.shape, buffer.ctypes.data)
+            inputs.append(buffer)
         results = []
         for name, value in answer.items():
             buffer = np.empty(value.shape, value.dtype)
             io.bind_output(name, cpu, buffer.dtype, buffer.shape, buffer.ctypes.data)
             results.append(buffer)
-        return self._native.run_with_iobinding, io, inputs[0][1] if self._single else inputs, tuple(results)
+        return self._native.run_with_iobinding, io, tuple(inputs), tuple(results)
 
     def close(self) -> None:
         """Forget every binding; those in use end with their call."""

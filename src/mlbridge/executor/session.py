@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,11 +130,17 @@ class OnnxSession:
     def _compile(self) -> Any:
         slow, binder = self._run_any, self._binder
         if self.default_timeout_s is None and binder.bindable:
-            name, count = self.signature.inputs[0].name, len(self.signature.inputs)
+            inputs = [s.name for s in self.signature.inputs]
             return (
-                _compile_single(binder, slow, name, self._names) if count == 1 else _compile_blocks(binder, slow, name, self._names, count)
+                _compile_single(binder, slow, inputs[0], self._names)
+                if len(inputs) == 1
+                else _compile_blocks(binder, slow, inputs, self._names)
             )
         return lambda feeds, /, *, outputs=None, deadline=None: slow(feeds, outputs, deadline)
+
+    def lane(self, key: Hashable | None, write: Any, read: Any, /) -> Any:
+        """Compile a call that writes into bound buffers and reads from them; see `Prebound`."""
+        return _compile_lane(self._binder, key, write, read) if self.default_timeout_s is None and self._binder.bindable else None
 
     # ------------------------------------------------------------ everything but the fast lane
 
@@ -265,7 +271,7 @@ class OnnxSession:
 
 def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> Any:
     pools, direct, failures = binder.pools, binder.direct, engine_failures()
-    two, first, second = len(names) == 2, names[0], names[-1]
+    count, first, second = len(names), names[0], names[-1]
 
     def run(feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None) -> dict[str, Array]:
         if outputs is None and deadline is None:
@@ -277,16 +283,17 @@ def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> A
                     binding = pool.pop()
                 except IndexError:  # another thread was faster
                     return slow(feeds, None, None)
-                call, io, buffer, results = binding
+                call, io, (buffer,), results = binding
                 buffer[...] = x
                 try:
                     call(io, None)
                 except failures:
                     binder.drop(shape)  # the inner run decides: a failing model, or sizes that depend on values
                     return slow(feeds, None, None)
-                if two:
-                    a, b = results
-                    answer = {first: a.copy(), second: b.copy()}
+                if count == 1:
+                    answer = {first: results[0].copy()}
+                elif count == 2:
+                    answer = {first: results[0].copy(), second: results[1].copy()}
                 else:
                     answer = {n: r.copy() for n, r in zip(names, results)}
                 pool.append(binding)
@@ -297,14 +304,15 @@ def _compile_single(binder: Binder, slow: Any, name: str, names: list[str]) -> A
                     results = call(names, feeds, None)
                 except failures:
                     return slow(feeds, None, None)
-                return {first: results[0], second: results[1]} if two else dict(zip(names, results))
+                return {first: results[0], second: results[1]} if count == 2 else dict(zip(names, results))
         return slow(feeds, outputs, deadline)
 
     return run
 
 
-def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str], inputs: int) -> Any:
+def _compile_blocks(binder: Binder, slow: Any, inputs: list[str], names: list[str]) -> Any:
     pools, direct, failures = binder.pools, binder.direct, engine_failures()
+    key, width = inputs[0], len(inputs)
 
     def run(feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None) -> dict[str, Array]:
         if outputs is None and deadline is None:
@@ -316,7 +324,7 @@ def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str], input
                 except IndexError:
                     return slow(feeds, None, None)
                 call, io, buffers, results = binding
-                for name, buffer in buffers:
+                for name, buffer in zip(inputs, buffers):
                     buffer[...] = feeds[name]
                 try:
                     call(io, None)
@@ -327,7 +335,7 @@ def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str], input
                 pool.append(binding)
                 return answer
             call = direct.get(rows)
-            if call is not None and len(feeds) == inputs:
+            if call is not None and len(feeds) == width:
                 try:
                     return dict(zip(names, call(names, feeds, None)))
                 except failures:
@@ -335,6 +343,32 @@ def _compile_blocks(binder: Binder, slow: Any, key: str, names: list[str], input
         return slow(feeds, outputs, deadline)
 
     return run
+
+
+def _compile_lane(binder: Binder, key: Hashable | None, write: Any, read: Any) -> Any:
+    pools, failures = binder.pools, engine_failures()
+
+    def ask(x: Any) -> Any:
+        pool = pools.get(key or x.shape)
+        if not pool:
+            return None
+        try:
+            binding = pool.pop()
+        except IndexError:  # another thread was faster
+            return None
+        call, io, buffers, results = binding
+        answer = None
+        if write(x, buffers):
+            try:
+                call(io, None)
+            except failures:
+                binder.drop(key or x.shape)
+                return None
+            answer = read(results)
+        pool.append(binding)
+        return answer
+
+    return ask
 
 
 def _call(native: Any, names: list[str], feeds: dict[str, Array], options: Any) -> list[Array]:

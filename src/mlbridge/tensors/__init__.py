@@ -8,14 +8,25 @@ assembles blocks from columns, unifies symbols, and lists every problem of one i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..signature import ROWS, Signature, TensorSpec
-from .compiled import CHUNK_VALUES, exact_array, exact_feeds, one_row, record
+from .compiled import (
+    CHUNK_VALUES,
+    Writer,
+    exact_array,
+    exact_feeds,
+    read_arrays,
+    read_row,
+    record,
+    row_reader,
+    write_array,
+    write_record,
+)
 from .containers import Opened, close_table, open_container
 from .values import as_array, check_codes, coerce, decode, decoder, encode, uneven
 
@@ -60,9 +71,22 @@ class Coercion:
         self._outputs = {s.name: s for s in signature.outputs}
         self._inputs = {s.name: s for s in signature.inputs}
         self._owner = {c.name: s.name for s in signature.inputs for c in s.columns}
-        self.record = record(signature)
-        self.one_row = one_row(signature)
+        self._write_record = write_record(signature)
+        self.record = None if self._write_record is None else record(signature, self._write_record)
+        self.one_row = row_reader(signature)
         self._exact_feeds = exact_feeds(signature)
+
+    def lanes(self) -> dict[type, tuple[Hashable, Writer, Callable[[Sequence[np.ndarray]], Any]]]:
+        """Return, for types that need no array between, what `Prebound.lane` takes: the key, how to write, how to read."""
+        out: dict[type, tuple] = {}
+        write = write_array(self.signature)
+        if write is not None:
+            out[np.ndarray] = (None, write, read_arrays(self.signature, self.decoders))
+        if self._write_record is not None:
+            inputs = self.signature.inputs
+            key = (1, len(inputs[0].columns)) if len(inputs) == 1 else 1
+            out[dict] = (key, self._write_record, read_row(self.signature))
+        return out
 
     # -------------------------------------------------- in
 

@@ -8,35 +8,85 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from operator import getitem, itemgetter
 from typing import Any
 
 import numpy as np
 
-from ..signature import Column, Signature, TensorSpec
+from ..signature import Signature, TensorSpec
 
-__all__ = ["CHUNK_VALUES", "exact_array", "exact_feeds", "holds_nan", "one_row", "record"]
+__all__ = [
+    "CHUNK_VALUES",
+    "Writer",
+    "exact_array",
+    "exact_feeds",
+    "holds_nan",
+    "read_arrays",
+    "read_row",
+    "record",
+    "row_reader",
+    "write_array",
+    "write_record",
+]
+
+Writer = Callable[[Any, Sequence[np.ndarray]], bool]  # writes what was asked into the inputs, in their order, and says whether it could
 
 CHUNK_VALUES = 1 << 21  # values of one batch; larger ones go in chunks, so that what lies between stages stays small
-_EXACT_FLOAT = float(2**53)
+_EXACT = float(2**53 - 1)  # whole numbers up to here are floats
 _SINGLE = 1e38  # a sum of sizes below this hides no value beyond float32
 _SHAPES = 64
+_KINDS = 1024  # combinations of types remembered a model
 _LARGE = 4096  # values; fewer are searched as quickly as an answer is
 
 
-def one_row(signature: Signature) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
-    """Compile the way from outputs of one row to a record: Python scalars, level values, and a row of what has several."""
+def read_row(signature: Signature) -> Callable[[Sequence[np.ndarray]], dict[str, Any]]:
+    """Compile the way from outputs of one row to a record of its own: Python scalars, level values, and a row of what has several."""
+    readers = [(s.name, _reader(s)) for s in signature.outputs]
+    if len(readers) == 1:
+        name, read = readers[0]
+        return lambda results: {name: read(results[0])}
+    return lambda results: {name: read(values) for (name, read), values in zip(readers, results)}
+
+
+def row_reader(signature: Signature) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
+    """Compile the same for outputs by name, some or all."""
     readers = {s.name: _reader(s) for s in signature.outputs}
     return lambda results: {name: readers[name](values) for name, values in results.items()}
 
 
 def _reader(spec: TensorSpec) -> Callable[[np.ndarray], Any]:
     if len(spec.shape) != 1:
-        return itemgetter(0)
+        return lambda values: values[0].copy()
     if spec.categorical:
         levels = (*(spec.columns[0].categories or ()), None)  # code -1 is missing
-        return lambda codes: levels[codes.item(0)]
-    return lambda values: values.item(0)
+        return lambda codes: levels[codes.item()]
+    return np.ndarray.item
+
+
+def read_arrays(signature: Signature, decoders: Mapping[str, Callable]) -> Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]:
+    """Compile the way from outputs to arrays of their own by name, codes decoded."""
+    if len(signature.outputs) == 1 and not decoders:
+        name = signature.outputs[0].name
+        return lambda results: {name: results[0].copy()}
+    ways = [(s.name, decoders.get(s.name)) for s in signature.outputs]
+    return lambda results: {n: r.copy() if decode is None else decode(r) for (n, decode), r in zip(ways, results)}
+
+
+def write_array(signature: Signature) -> Writer | None:
+    """Compile the way of an array into the only input, for batched numeric ones; the caller has seen that its shape fits."""
+    if len(signature.inputs) != 1 or signature.inputs[0].categorical or _fits(signature.inputs[0]) is None:
+        return None
+    dtype = np.dtype(signature.inputs[0].dtype)
+    checks_nan = dtype.kind == "f" and signature.inputs[0].missing == "refuse"
+
+    def write(x: np.ndarray, blocks: Sequence[np.ndarray]) -> bool:
+        if x.dtype is not dtype:
+            return False
+        block = blocks[0]
+        block[...] = x
+        return not checks_nan or (x.size <= _LARGE and not holds_nan(block))
+
+    return write
 
 
 def exact_array(
@@ -123,96 +173,100 @@ def _codes_in_range(spec: TensorSpec) -> Callable[[np.ndarray], bool]:
     return in_range
 
 
-def record(signature: Signature) -> Callable[[dict], dict[str, np.ndarray] | None] | None:
+def record(signature: Signature, write: Writer) -> Callable[[dict], dict[str, np.ndarray] | None]:
     """Compile one record of plain Python values to one-row blocks; None sends it the long way round."""
-    if not signature.inputs or any(len(s.shape) != 2 or not s.columns or not s.batched for s in signature.inputs):
-        return None
-    parts: list[tuple[str, Callable[[dict], np.ndarray | None]]] = []
-    for spec in signature.inputs:
-        part = _record_part(spec)
-        if part is None:
-            return None
-        parts.append((spec.name, part))
-    width = len(signature.columns)
+    names, array = [s.name for s in signature.inputs], np.ndarray
+    blanks = [((1, len(s.columns)), np.dtype(object if s.dtype == "string" else s.dtype)) for s in signature.inputs]
 
     def quick(x: dict) -> dict[str, np.ndarray] | None:
-        if len(x) != width:
-            return None
-        feeds = {}
-        try:
-            for name, part in parts:
-                block = part(x)
-                if block is None:
-                    return None
-                feeds[name] = block
-        except (KeyError, TypeError, OverflowError, ValueError):
-            return None  # the long way names every problem
-        return feeds
+        blocks = [array(shape, dtype) for shape, dtype in blanks]
+        return dict(zip(names, blocks)) if write(x, blocks) else None
 
     return quick
 
 
-_PLAIN = frozenset({float, int, np.float64})
+def write_record(signature: Signature) -> Writer | None:
+    """Compile the way of one record of plain Python values into one-row blocks; what it refuses goes the long way round."""
+    specs = signature.inputs
+    if not specs or any(len(s.shape) != 2 or not s.columns or not s.batched for s in specs) or not all(map(_packs, specs)):
+        return None
+    ends = np.cumsum([len(s.columns) for s in specs]).tolist()
+    spans = [slice(end - len(s.columns), end) for s, end in zip(specs, ends)]
+    parts = [(span, _packer(s), _tables(s)) for s, span in zip(specs, spans)]
+    lone, (_, only, levels) = len(parts) == 1, parts[0]
+    names, width = [c.name for s in specs for c in s.columns], ends[-1]
+    get: Callable[[dict], tuple] = itemgetter(*names) if width > 1 else lambda x, n=names[0]: (x[n],)  # type: ignore[misc]
+    known: dict[tuple[type, ...], tuple[tuple[slice, float], ...]] = {}  # what to look at in values of these types
 
-
-def _record_part(spec: TensorSpec) -> Callable[[dict], np.ndarray | None] | None:
-    names, k = [c.name for c in spec.columns], len(spec.columns)
-    get: Callable[[dict], tuple] = itemgetter(*names) if k > 1 else lambda x, n=names[0]: (x[n],)  # type: ignore[misc]
-    if spec.categorical:
-        return _record_codes(spec.columns, get)
-    if spec.dtype == "string":
-
-        def text(x: dict) -> np.ndarray | None:
+    def write(x: dict, blocks: Sequence[np.ndarray]) -> bool:
+        if len(x) != width:
+            return False
+        try:
             values = get(x)
-            if set(map(type, values)) != {str}:
+            kinds = tuple(map(type, values))
+            checks = known.get(kinds)
+            if checks is None:
+                checks = _checks(specs, spans, kinds)
+                if checks is None:
+                    return False
+                if len(known) < _KINDS:
+                    known[kinds] = checks
+            for span, most in checks:
+                if not sum(map(abs, values[span])) <= most:
+                    return False
+            if lone:
+                only(blocks[0], 0, *(values if levels is None else map(getitem, levels, values)))  # KeyError: the long way
+                return True
+            for block, (span, pack, tables) in zip(blocks, parts):
+                some = values[span]
+                pack(block, 0, *(some if tables is None else map(getitem, tables, some)))
+        except (KeyError, TypeError, OverflowError, ValueError, struct.error):
+            return False  # the long way names every problem
+        return True
+
+    return write
+
+
+_PLAIN = frozenset({float, int, np.float64})
+_LEVELS = {"string": str, "int64": int, "bool": bool}
+
+
+def _packs(spec: TensorSpec) -> bool:
+    if spec.categorical or spec.dtype == "string":
+        return True
+    rounds = spec.dtype == "float64" or (spec.dtype == "float32" and spec.rounding != "refuse")
+    return rounds and not any(c.unit in ("date", "timestamp") for c in spec.columns)
+
+
+def _packer(spec: TensorSpec) -> Callable[..., None]:
+    """Return what writes a block's row: `struct` takes a third of numpy's own time for it."""
+    if spec.dtype == "string":
+        return _put_texts
+    return struct.Struct(f"{len(spec.columns)}{np.dtype(spec.dtype).char}").pack_into
+
+
+def _put_texts(block: np.ndarray, _: int, *values: str) -> None:
+    block[0] = values
+
+
+def _tables(spec: TensorSpec) -> list[dict[Any, int]] | None:
+    return [{v: i for i, v in enumerate(c.categories or ())} for c in spec.columns] if spec.categorical else None
+
+
+def _checks(specs: Sequence[TensorSpec], spans: Sequence[slice], kinds: tuple[type, ...]) -> tuple[tuple[slice, float], ...] | None:
+    """Return which values' sizes may sum up to what, for a record of these types; None where one is not plain."""
+    out = []
+    for spec, span in zip(specs, spans):
+        some = kinds[span]
+        if spec.categorical:
+            if any(kind is not _LEVELS[c.level_type or "string"] for kind, c in zip(some, spec.columns)):
                 return None
-            out = np.empty((1, k), object)
-            out[0] = values
-            return out
-
-        return text
-    if spec.dtype not in ("float64", "float32") or (spec.dtype == "float32" and spec.rounding == "refuse"):
-        return None
-    if any(c.unit in ("date", "timestamp") for c in spec.columns):
-        return None
-    refuse, single, row = spec.missing == "refuse", spec.dtype == "float32", _row(spec.dtype, k)
-
-    def numbers(x: dict) -> np.ndarray | None:
-        values = get(x)
-        kinds = set(map(type, values))
-        if not kinds <= _PLAIN:
-            return None
-        total = sum(map(abs, values))
-        if total != total and (refuse or single or int in kinds):
-            return None
-        if (total >= _EXACT_FLOAT and int in kinds) or (single and not total < _SINGLE):
-            return None
-        return row(values)
-
-    return numbers
-
-
-def _row(dtype: str, k: int) -> Callable[[Sequence], np.ndarray]:
-    """Compile k Python numbers to an array of one row: packed by `struct`, a third of what numpy's own way takes."""
-    kind = np.dtype(dtype)
-    pack, shape, array = struct.Struct(f"{k}{kind.char}").pack, (1, k), np.ndarray
-    return lambda values: array(shape, kind, bytearray(pack(*values)))
-
-
-def _record_codes(columns: tuple[Column, ...], get: Callable[[dict], tuple]) -> Callable[[dict], np.ndarray | None]:
-    kinds: dict[str, type] = {"string": str, "int64": int, "bool": bool}
-    tables: list[tuple[dict[Any, int], type]] = [
-        ({v: i for i, v in enumerate(c.categories or ())}, kinds[c.level_type or "string"]) for c in columns
-    ]
-
-    row = _row("int32", len(columns))
-
-    def codes(x: dict) -> np.ndarray | None:
-        out = []
-        for value, (table, kind) in zip(get(x), tables):
-            if type(value) is not kind:
+        elif spec.dtype == "string":
+            if set(some) != {str}:
                 return None
-            out.append(table[value])  # KeyError: the long way
-        return row(out)
-
-    return codes
+        elif not _PLAIN.issuperset(some):
+            return None
+        elif int in some or spec.dtype == "float32" or spec.missing == "refuse":  # no NaN passes the comparison
+            exact = _EXACT if int in some else np.inf
+            out.append((span, min(exact, _SINGLE) if spec.dtype == "float32" else exact))
+    return tuple(out)
