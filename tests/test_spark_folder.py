@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mlbridge as mb
 from mlbridge.artifact import open_artifact
-from mlbridge.errors import ArtifactError, ConversionError, MlbridgeError, SignatureError, UnsupportedError
+from mlbridge.errors import ArtifactError, ConversionError, MlbridgeError, SignatureError, UnsupportedError, UntrustedArtifactError
 from mlbridge.frameworks.spark import SparkFramework
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -105,6 +106,13 @@ def test_a_pipeline_that_ends_in_words_is_refused_by_name(name, params, tmp_path
     assert signature.input("text").dtype == "string"
     with pytest.raises(ConversionError, match=name):
         FRAMEWORK.convert(model, tmp_path, signature=signature)
+
+
+def test_a_refused_file_says_which_stage_and_which_trust(tmp_path):
+    folder = stage(tmp_path / "m", "Tokenizer", **WORDS)
+    with pytest.raises(UntrustedArtifactError, match="Tokenizer answers lists of words") as caught:
+        mb.load(folder)
+    assert "trust='code'" in caught.value.hint
 
 
 HASHING = {"inputCol": "last", "outputCol": "tf", "numFeatures": 16, "binary": False}

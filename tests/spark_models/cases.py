@@ -316,6 +316,57 @@ _add(
 )
 
 
+INF, NAN = float("inf"), float("nan")
+
+
+# what Spark does with infinities, with what is missing, and with models that learned almost nothing
+_add(
+    "cars",
+    scalers_idle=on(
+        CARS,
+        lambda m: [
+            m.StandardScaler(inputCol="features", outputCol="s", withStd=False),
+            m.RobustScaler(inputCol="s", outputCol="o", withScaling=False),
+        ],
+    ),
+    normalizer_max_missing=(
+        on(CARS, lambda m: m.Normalizer(inputCol="features", outputCol="o", p=INF), handleInvalid="keep"),
+        {"extra": [{"hp": NAN}, {"disp": NAN, "wt": 0.0}]},
+    ),
+    polynomial_missing=(
+        on(CARS, lambda m: m.PolynomialExpansion(inputCol="features", outputCol="o", degree=3), handleInvalid="keep"),
+        {"extra": [{"disp": NAN, "qsec": 0.0}, {"qsec": NAN, "hp": 0.0}, {"disp": INF, "hp": 0.0}]},
+    ),
+    interaction_missing=(
+        lambda m: [
+            m.StringIndexer(inputCol="gear", outputCol="g"),
+            va(m, ["wt", "disp"], "v", handleInvalid="keep"),
+            m.Interaction(inputCols=["v", "g", "hp"], outputCol="o"),
+        ],
+        {"extra": [{"wt": NAN}, {"disp": INF, "hp": 0.0}, {"hp": NAN, "wt": 0.0}, {"hp": INF}]},
+    ),
+    logistic_one_class=on(CARS, lambda m: m.LogisticRegression(labelCol="one", family="multinomial")),
+)
+_add(
+    "wine",
+    logistic_multi_infinite=(
+        on(WINE, lambda m: m.LogisticRegression(labelCol="y", regParam=0.1), handleInvalid="keep"),
+        {"extra": [{"w0": INF}, {"w0": -INF}, {"w0": INF, "w1": NAN}]},
+    ),
+    one_vs_rest_missing=on(WINE, lambda m: m.OneVsRest(classifier=m.LogisticRegression(regParam=0.1), labelCol="y"), handleInvalid="keep"),
+)
+_add(
+    "cancer",
+    logistic_thresholds_zero=on(CANCER[:4], lambda m: m.LogisticRegression(labelCol="y", regParam=0.1, thresholds=[1.0, 0.0])),
+    one_vs_rest_of_two=on(CANCER[:4], lambda m: m.OneVsRest(classifier=m.LinearSVC(maxIter=5), labelCol="y")),
+)
+_add(
+    "diabetes",
+    isotonic_element=lambda m: [m.IsotonicRegression(featuresCol="v", labelCol="y", featureIndex=2)],
+    assembler_missing_inside=(lambda m: [va(m, ["d0", "v"])], {"extra": [{"v": [NAN, *range(9)]}]}),
+)
+
+
 def glr(label, features=("disp", "wt", "qsec"), **kw):
     return lambda m: [va(m, list(features)), m.GeneralizedLinearRegression(labelCol=label, maxIter=10, **kw)]
 
@@ -457,4 +508,6 @@ RAISES: dict[str, tuple] = {
     "indexer-unseen-number": ("cars", lambda m: [m.StringIndexer(inputCol="cyl", outputCol="o")], [{"cyl": 5.0}]),
     "bayes-negative": ("cars", on(["wt", "hp"], lambda m: m.NaiveBayes(labelCol="am")), [{"wt": -1.0, "hp": 3.0}]),
     "cosine-zero": ("cars", on(["wt", "hp"], lambda m: m.KMeans(k=2, seed=1, distanceMeasure="cosine")), [{"wt": 0.0, "hp": 0.0}]),
+    "kmeans-missing": ("cars", on(["wt", "hp"], lambda m: m.KMeans(k=2, seed=1), handleInvalid="keep"), [{"wt": NAN, "hp": 3.0}, {"wt": 1.0, "hp": NAN}]),
+    "bisecting-missing": ("cars", on(["wt", "hp"], lambda m: m.BisectingKMeans(k=3, seed=1), handleInvalid="keep"), [{"wt": NAN, "hp": 3.0}]),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .. import plugins
 from ..artifact import Artifact, Trust, TrustDemand
 from ..conversion.kept import cache_key, versions_of
-from ..conversion.routes import LIBRARIES, Native, Options, Source, Wishes, promise_checked, realise, signature_of, with_samples
+from ..conversion.routes import LIBRARIES, Native, Options, Source, Wishes, explained, promise_checked, realise, signature_of, with_samples
 from ..errors import ArtifactError, ConversionError, InputError, MlbridgeError, SignatureError, UnsupportedError, UntrustedArtifactError
 from ..interfaces import Framework, Runtime
 from ..model import Model, Route
@@ -131,7 +131,8 @@ def run_unread(request: Request, native: Native | None, refusal: MlbridgeError |
     """Run a file natively that no framework of ours reads; its runtime may know its signature."""
     artifact = request.artifact
     if native is None and request.wishes.via != "onnx" and _runners(artifact) and not request.demand.allows(artifact, Trust.CODE):
-        raise untrusted(artifact, request.level) from refusal
+        refused = untrusted(artifact, request.level)
+        raise refused if refusal is None else explained(refused, refusal) from refusal
     if request.wishes.via == "onnx" or native is None:
         raise refusal or untrusted(artifact, request.level)
     try:

@@ -218,7 +218,7 @@ def realise(source: Source, sample: object | None, wishes: Wishes) -> Model:
                     running[1].close()
                 if wishes.via == "onnx" or refusal is None:
                     raise
-                raise refusal from exc
+                raise explained(refusal, exc) from exc
             reason = exc.message.splitlines()[0]
             considered = (f"onnx: {reason}",)
             _LOG.warning("%s runs natively: %s", source.name, reason)
@@ -233,6 +233,12 @@ def realise(source: Source, sample: object | None, wishes: Wishes) -> Model:
     why = "asked for" if wishes.via == "native" else "the conversion was not possible or did not verify"
     route = Route(running[0].name, why, source.framework.name, source.trust, considered)
     return _finished(source, running[1], running[0], route, None, feeds, None)
+
+
+def explained(refusal: MlbridgeError, reason: MlbridgeError) -> MlbridgeError:
+    """Return the refusal to run natively with the reason why ONNX will not do."""
+    line = reason.message.splitlines()[0]
+    return type(refusal)(f"{refusal.message}\n  ONNX will not do: {line}", hint=refusal.hint, runtime=refusal.runtime)
 
 
 def _start_native(source: Source, wishes: Wishes) -> tuple[tuple[Runtime, Session] | None, MlbridgeError | None]:

@@ -72,8 +72,8 @@ def output_specs(flow: Flow, path: Path, answer: Answer | None, asked: Sequence[
         specs = [_transformed(flow, path, unsure)]
     elif answer.task == "classifier":
         levels, names = _classes(answer)
-        specs = [label_spec(levels, missing=drops)]
-        if answer.scores == "decision" and answer.classes <= 2 and flow.answer is not None:
+        specs = [label_spec(levels, missing=unsure if answer.unsure else drops)]
+        if answer.scores == "decision" and answer.classes <= 2:
             specs.append(prediction_spec(name="decision", missing=unsure))
         elif len(set(names)) == len(names):
             specs.append(prediction_spec(answer.classes, name=str(answer.scores), columns=names, missing=unsure))

@@ -23,6 +23,14 @@ def _centers(stage: Stage) -> np.ndarray:
     return np.array(centers)
 
 
+def _whole_features(flow: Flow, stage: Stage, width: int) -> str:
+    """Return the features; Spark raises where one is NaN."""
+    col = flow.vector(stage, stage.text("featuresCol"), width)
+    if col.nan:
+        flow.fail(flow.any(flow.graph.add("IsNaN", col.value)), known=flow.limit(col.attrs, -np.inf, np.inf))
+    return col.value
+
+
 def _distances(flow: Flow, x: str, centers: np.ndarray, measure: str) -> str:
     """Return ("rows", centres): squared, or 1 - cosine."""
     g = flow.graph
@@ -46,7 +54,7 @@ def _nearest(flow: Flow, distances: str) -> str:
 @stage("KMeansModel", reads=features_of(lambda s: _centers(s).shape[1]), makes=predicted, task="clusterer", note="euclidean, cosine")
 def kmeans(flow: Flow, stage: Stage) -> None:
     centers = _centers(stage)
-    x = features(flow, stage, centers.shape[1])
+    x = _whole_features(flow, stage, centers.shape[1])
     cluster(flow, stage, _nearest(flow, _distances(flow, x, centers, stage.text("distanceMeasure", "euclidean"))), len(centers))
 
 
@@ -64,7 +72,7 @@ def bisecting_kmeans(flow: Flow, stage: Stage) -> None:
     root = mllib.get("rootId")
     centers = {i: stage.vector(r["center"]) for i, r in nodes.items()}
     leaves, paths, inner = _descend(stage, nodes, root)
-    x = features(flow, stage, len(centers[root]))
+    x = _whole_features(flow, stage, len(centers[root]))
     if not inner:
         zero = flow.graph.cast(flow.op("Mul", flow.take(x, [0]), 0.0), "int64")
         cluster(flow, stage, flow.graph.add("Mul", zero, flow.ints(0)), 1)

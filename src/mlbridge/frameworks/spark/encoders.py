@@ -182,7 +182,7 @@ def vector_indexer(flow: Flow, stage: Stage) -> None:
         match = flow.op("Equal", x, np.array(keys)[None])
         found = flow.any(match)
         if col.compressed and 0.0 not in keys:
-            hidden = hidden or _is_sparse(flow, col)
+            hidden = hidden or is_sparse(flow, col)
             found = g.add("Or", found, g.add("And", hidden, flow.op("Equal", x, 0.0)))  # the product below gives these 0
         places = np.array([float(maps[f][k]) for k in keys])
         value = flow.op("MatMul", flow.double(match), places[:, None])
@@ -199,7 +199,7 @@ def vector_indexer(flow: Flow, stage: Stage) -> None:
     flow.put_vector(stage.text("outputCol"), g.concat(parts), n, attrs, nan=col.nan)
 
 
-def _is_sparse(flow: Flow, col: Col) -> str:
+def is_sparse(flow: Flow, col: Col) -> str:
     """Return ("rows", 1): whether Spark stores the vector sparse, so that VectorIndexer does not see its zeros."""
     zero = flow.double(flow.op("Equal", col.value, 0.0))
     filled = flow.op("Sub", float(col.width), flow.sum(zero))
@@ -275,6 +275,6 @@ def binarizer(flow: Flow, stage: Stage) -> None:
         col = flow.made(source)
         value = flow.double(flow.op("Greater", col.value, cut))
         if col.vector:
-            flow.put_vector(target, value, col.width, [Attr(kind="binary")] * col.width if col.attrs else None, nan=False)
+            flow.put_vector(target, value, col.width, [Attr(kind="binary")] * col.width if col.attrs else None, nan=False, compressed=True)
         else:
             flow.put_number(target, value, attr=Attr(target, "binary"), nan=False)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...errors import ConversionError
+from .encoders import is_sparse
 from .flow import Attr, Col, Flow
 from .numeric import same_width
 from .registry import Need, stage
@@ -77,7 +78,9 @@ def _products(flow: Flow, x: str, terms: list[tuple[int, ...]], degree: int) -> 
         mine = [t for t in terms if len(t) == d]
         if not mine:
             break
-        value = flow.op("Mul", flow.take(value, [place[t[:-1]] for t in mine]), flow.take(x, [t[-1] for t in mine]))
+        sofar = flow.take(value, [place[t[:-1]] for t in mine])
+        value = flow.op("Mul", sofar, flow.take(x, [t[-1] for t in mine]))
+        value = flow.op("Where", flow.op("Equal", sofar, 0.0), 0.0, value)  # Spark stops at 0, whatever comes after it
         place = {t: i for i, t in enumerate(mine)}
         at.update({t: offset + i for t, i in place.items()})
         offset += len(mine)
@@ -91,22 +94,45 @@ def _any_in(stage: Stage, widths: Mapping[str, int]) -> list[Need]:
 
 @stage("Interaction", reads=_any_in, note="categories become indicators by their attribute")
 def interaction(flow: Flow, stage: Stage) -> None:
-    value, names = "", [""]
+    value, there, n = "", "", 0  # `there` is 0 where Spark leaves a term out, though it were 0 times infinity
     for source in stage.sources:
         col = flow.made(source)
         if col.vector and col.attrs is None:
             raise ConversionError(f"Interaction reads vector {source!r}, whose attributes are not known")
         encoded, width = _encoded(flow, source, col)
+        stored = _stored(flow, col, encoded)
         if not value:
-            value, names = encoded, [str(i) for i in range(width)]
+            value, there, n = encoded, stored, width
             continue
-        n = len(names)
-        left = flow.take(value, np.repeat(np.arange(n), width)) if width > 1 else value
-        right = flow.take(encoded, np.tile(np.arange(width), n)) if n > 1 else encoded
-        value, names = flow.op("Mul", left, right), [""] * (n * width)
-        if len(names) > _MAX_WIDTH:
-            raise ConversionError(f"Interaction makes {len(names)} terms")
-    flow.put_vector(stage.text("outputCol"), value, len(names), [Attr()] * len(names))
+        if n * width > _MAX_WIDTH:
+            raise ConversionError(f"Interaction makes {n * width} terms")
+        value = flow.op("Mul", _each(flow, value, n, width), _all(flow, encoded, n, width))
+        before = there and _each(flow, there, n, width)
+        after = stored and _all(flow, stored, n, width)
+        there = flow.op("Mul", before, after) if before and after else before or after
+        n *= width
+    if there:
+        value = flow.op("Where", flow.op("Equal", there, 0.0), 0.0, value)
+    flow.put_vector(stage.text("outputCol"), value, n, [Attr()] * n)
+
+
+def _each(flow: Flow, value: str, n: int, times: int) -> str:
+    return flow.take(value, np.repeat(np.arange(n), times)) if times > 1 else value
+
+
+def _all(flow: Flow, value: str, times: int, width: int) -> str:
+    return flow.take(value, np.tile(np.arange(width), times)) if times > 1 else value
+
+
+def _stored(flow: Flow, col: Col, encoded: str) -> str:
+    """Return a value that is 0 where Spark does not store an element; "" where it stores all."""
+    kinds = {a.kind for a in col.attrs or (Attr(),)}
+    if (kinds == {"nominal"} and not col.vector) or (kinds == {"binary"} and col.vector and not col.compressed):
+        return encoded  # indicators; what OneHotEncoder made is sparse
+    if not col.compressed or "nominal" in kinds:
+        return ""
+    left_out = flow.graph.add("And", is_sparse(flow, col), flow.op("Equal", encoded, 0.0))
+    return flow.double(flow.graph.add("Not", left_out))
 
 
 def _encoded(flow: Flow, name: str, col: Col) -> tuple[str, int]:

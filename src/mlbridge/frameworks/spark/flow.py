@@ -104,6 +104,7 @@ class Answer:
     scores: str | None = None  # probabilities or decision, as the signature calls it
     score_value: str = ""
     labels: tuple[str, ...] | None = None
+    unsure: bool = False  # whether the label may be missing
 
 
 class Flow:

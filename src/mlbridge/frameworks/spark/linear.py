@@ -114,7 +114,7 @@ def logistic_regression(flow: Flow, stage: Stage) -> None:
     x = features(flow, stage, weights.shape[1])
     margin = flow.op("Add", flow.dot(x, weights.T.copy(), sparse=stage.sparse(row["coefficientMatrix"])), intercept[None])
     if row["isMultinomial"]:
-        classify(flow, stage, classes=classes, raw=margin, probability=softmax(flow, margin))
+        classify(flow, stage, classes=classes, raw=margin, probability=softmax_of_infinite(flow, margin, classes))
         return
     raw, probability = binary_scores(flow, margin, 1.0)
     cut = _binary_threshold(stage)
@@ -127,7 +127,7 @@ def logistic_regression(flow: Flow, stage: Stage) -> None:
 def _binary_threshold(stage: Stage) -> float:
     if "thresholds" in stage.given:
         low, high = thresholds(stage, 2)  # type: ignore[misc]
-        return float(1.0 / (1.0 + low / high)) if high else 1.0
+        return float(1.0 / (1.0 + low / high)) if high else 0.0
     return stage.number("threshold")
 
 
@@ -146,6 +146,14 @@ def softmax(flow: Flow, margins: str) -> str:
     largest = g.add("ReduceMax", margins, flow.ints([1]), keepdims=1)
     power = g.add("Exp", flow.op("Sub", margins, largest))
     return flow.op("Div", power, flow.sum(power))
+
+
+def softmax_of_infinite(flow: Flow, margins: str, classes: int) -> str:
+    """Return `softmax`, but where a margin is +inf as Spark's own: 1 at the first of them, 0 times the margin elsewhere."""
+    g = flow.graph
+    endless = g.cast(flow.op("Equal", margins, np.inf), "int32")
+    first = g.add("Equal", g.add("ArgMax", endless, axis=1, keepdims=1), flow.ints(np.arange(classes)[None]))
+    return g.add("Where", flow.any(endless), flow.op("Where", first, 1.0, flow.op("Mul", margins, 0.0)), softmax(flow, margins))
 
 
 @stage("LinearSVCModel", reads=features_of(_coefficients), makes=predicted, task="classifier", note="answers `decision`; threshold")
@@ -172,7 +180,7 @@ def aft_survival(flow: Flow, stage: Stage) -> None:
 def _isotonic_reads(stage: Stage, widths: Mapping[str, int]) -> list[Need]:
     column = stage.text("featuresCol")
     known = widths.get(column)
-    return [Need(column, "any", known, together=known)]
+    return [Need(column, "vector" if stage.integer("featureIndex") else "any", known, together=known)]
 
 
 @stage("IsotonicRegressionModel", reads=_isotonic_reads, makes=predicted, task="regressor", note="of a number, or of one element")

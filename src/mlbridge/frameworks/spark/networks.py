@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
+import numpy as np
+
 from .flow import Flow
 from .linear import softmax
 from .predictors import classify, features, features_of, predicted
@@ -59,6 +61,7 @@ def one_vs_rest(flow: Flow, stage: Stage) -> None:
         )
         scores.append(flow.take(flow.columns.pop("\0raw").value, [1]))
     raw = flow.graph.concat(scores)
-    if len(scores) == 1:
-        raw = flow.graph.concat([flow.op("Neg", raw), raw])
-    classify(flow, stage, classes=max(2, len(scores)), raw=raw, probability=None)
+    scored = flow.any(flow.op("Greater", raw, -np.inf))  # Spark says -1 where no score is a number
+    index = flow.graph.add("Where", scored, flow.argmax(raw, first=False), flow.ints(-1))
+    second = None if len(scores) > 2 else flow.take(raw, [len(scores) - 1])  # `decision` of two classes is one value a row
+    classify(flow, stage, classes=len(scores), raw=raw, probability=None, index=index, decision=second, unsure=True)

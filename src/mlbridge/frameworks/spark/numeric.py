@@ -79,7 +79,12 @@ def same_width(stage: Stage, widths: Mapping[str, int]) -> list[Need]:
 
 def _scaled(flow: Flow, stage: Stage, scale: np.ndarray | None, shift: np.ndarray | None) -> None:
     """(x - shift) * scale; probe rows go back through it."""
-    n = len(scale if scale is not None else shift)  # type: ignore[arg-type]
+    target = stage.text("outputCol")
+    given = scale if scale is not None else shift
+    if given is None:  # told to do nothing, it still makes its column
+        flow.put(target, flow.vector(stage, stage.text("inputCol")))
+        return
+    n = len(given)
     col = flow.vector(stage, stage.text("inputCol"), n)
     value = col.value
     if shift is not None:
@@ -91,7 +96,7 @@ def _scaled(flow: Flow, stage: Stage, scale: np.ndarray | None, shift: np.ndarra
         a, b = 1.0 if scale is None else scale[i], 0.0 if shift is None else shift[i]
         origin = attr.origin if attr.origin is not None and attr.origin.how == "value" and a else None
         attrs.append(Attr(origin=origin and replace(origin, scale=origin.scale / a, shift=origin.shift + origin.scale * b)))
-    flow.put_vector(stage.text("outputCol"), value, n, attrs, nan=col.nan)
+    flow.put_vector(target, value, n, attrs, nan=col.nan)
 
 
 def _inverse(std: np.ndarray) -> np.ndarray:
@@ -103,14 +108,6 @@ def standard_scaler(flow: Flow, stage: Stage) -> None:
     row = stage.row()
     std, mean = stage.vector(row["std"]), stage.vector(row["mean"])
     _scaled(flow, stage, _inverse(std) if stage.flag("withStd") else None, mean if stage.flag("withMean") else None)
-    _unchanged(flow, stage)
-
-
-def _unchanged(flow: Flow, stage: Stage) -> None:
-    """A scaler told to do nothing still makes its column."""
-    if stage.text("outputCol") not in flow.columns:
-        col = flow.vector(stage, stage.text("inputCol"))
-        flow.put(stage.text("outputCol"), col)
 
 
 @stage("RobustScalerModel", reads=_vector("range"))
@@ -151,6 +148,7 @@ def normalizer(flow: Flow, stage: Stage) -> None:
     elif p == 2:
         norm = g.add("Sqrt", flow.sum(flow.op("Mul", col.value, col.value)))
     elif np.isinf(p):
+        size = flow.op("Where", g.add("IsNaN", size), 0.0, size) if col.nan else size  # NaN is larger than nothing
         norm = g.add("ReduceMax", size, flow.ints([1]), keepdims=1)
     else:
         norm = flow.op("Pow", flow.sum(flow.op("Pow", size, p)), 1.0 / p)

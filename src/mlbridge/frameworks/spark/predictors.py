@@ -58,6 +58,7 @@ def classify(
     probability: str | None,
     index: str | None = None,
     decision: str | None = None,
+    unsure: bool = False,
 ) -> None:
     """Set a classifier's columns and its answer.
 
@@ -71,6 +72,8 @@ def classify(
         The label as int64 ("rows", 1); else the first largest raw score, or of probability / threshold.
     decision : str, optional
         The scores answered where there is no probability; `raw` if not given.
+    unsure : bool
+        Whether the label may be missing (-1).
     """
     limits = thresholds(stage, classes)
     if index is None and limits is not None and probability is not None:
@@ -84,7 +87,7 @@ def classify(
     if probability is not None and name(stage, "probabilityCol"):
         flow.put_vector(stage.text("probabilityCol"), probability, classes)
     scores = "probabilities" if probability is not None else "decision"
-    flow.answer = Answer("classifier", column, classes, index, scores, probability or decision or raw)
+    flow.answer = Answer("classifier", column, classes, index, scores, probability or decision or raw, unsure=unsure)
 
 
 def regress(flow: Flow, stage: Stage, value: str) -> None:

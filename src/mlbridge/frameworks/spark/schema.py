@@ -113,7 +113,8 @@ def input_specs(path: Path, kinds: Mapping[str, tuple[str, int | None]]) -> tupl
     fields, vectors, problems = [], [], []
     for name, needs in path.needs.items():
         kind, width = _kind(name, needs, kinds, path)
-        refuse = any(n.missing == "refuse" for n in needs)
+        # what takes numbers and vectors looks for missing numbers; a NaN inside a vector is none
+        refuse = any(n.missing == "refuse" and (kind != "vector" or n.kind == "vector") for n in needs)
         missing: Literal["refuse", "allow"] = "refuse" if refuse else "allow"
         if kind == "vector" and width is None:
             problems.append(f"column {name!r} is a vector and no stage says how wide")
