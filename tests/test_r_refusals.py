@@ -109,10 +109,18 @@ def test_a_column_compared_with_text_takes_any_text(models, tmp_path):
 
 
 @pytest.mark.r
-def test_levels_of_ordered_factors_come_from_the_sample(models, tmp_path):
-    pandas = pytest.importorskip("pandas")
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_levels_of_ordered_factors_come_from_the_sample(models, tmp_path, library):
+    tables = pytest.importorskip(library)
     model, framework = models["ordered-forest"], RFramework()
-    sample = pandas.DataFrame({"o": pandas.Categorical([], categories=["4", "6", "8"], ordered=True)})
+    levels = ["4", "6", "8"]
+    if library == "pandas":
+        sample = tables.DataFrame({"o": tables.Categorical([], categories=levels, ordered=True)})
+    elif library == "polars":
+        sample = tables.DataFrame({"o": tables.Series([], dtype=tables.Enum(levels))})
+    else:
+        codes = tables.array([0, 1, 2], tables.int32())
+        sample = tables.table({"o": tables.DictionaryArray.from_arrays(codes, levels, ordered=True)})
     signature = framework.infer(model, sample)
     assert [c.categories for c in signature.columns] == [("4", "6", "8")]
     assert framework.convert(model, tmp_path, signature=signature).exists()

@@ -54,6 +54,9 @@ save("loess", loess(glu ~ bmi, d))
 save("gam", gam(type ~ s(glu) + group, binomial, d))
 save("contrasts", lm(glu ~ C(band, contr.sum) + relevel(band, "30"):bmi, d))
 save("batch", lm(glu ~ I(bmi - mean(bmi)), d))
+d$name <- rep(c("ann", "bo", "christine"), length.out = nrow(d))
+save("words", lm(glu ~ bmi + nchar(name):paste(group), d))
+save("two", lm(glu ~ poly(bmi, age, degree = 2), d))
 saveRDS(d[1:60, ], file.path(out, "rows.rds"))
 """
 ANSWER = """
@@ -74,6 +77,7 @@ put("bayes", predict(fit("bayes"), d), predict(fit("bayes"), d, type = "raw"))
 put("kmeans", apply(sapply(1:3, function(k) colSums((t(as.matrix(whole[c("glu", "bmi")])) - fit("kmeans")$centers[k, ])^2)), 1, which.min))
 put("prcomp", predict(fit("prcomp"), d))
 put("contrasts", predict(fit("contrasts"), d))
+put("words", predict(fit("words"), whole)); put("two", predict(fit("two"), whole))
 put("loess", predict(fit("loess"), d$bmi)); put("gam", predict(fit("gam"), d, type = "response"))
 write.csv(d, file.path(out, "rows.csv"), row.names = FALSE)
 """
@@ -222,6 +226,26 @@ class TestRoutes:
         with mb.load(home / "glm.rds", trust="code", sample=rows.dropna()) as model:
             assert model.route.runtime == "onnx"
             assert model.report.verified
+
+    def test_the_sample_says_what_columns_inside_calls_are(self, home, rows):
+        with mb.load(home / "words.rds", trust="code", sample=rows.dropna()) as model:
+            assert model.route.runtime == "r"
+            kinds = {s.name: [c.name for c in s.columns] for s in model.signature.inputs}
+            assert kinds == {"features": ["bmi"], "text": ["name"], "categorical": ["group"]}
+            got = model.predict(rows.dropna())["prediction"].to_numpy()
+        np.testing.assert_array_equal(got, np.fromfile(home / "words.bin"))
+
+    def test_a_model_that_r_cannot_ask_one_row_is_still_compared_with_it(self, home, rows):
+        whole = rows.dropna()
+        with mb.load(home / "two.rds", trust="code", sample=whole) as model:
+            assert model.route.runtime == "onnx"
+            assert model.report.verified
+            assert model.signature.batched
+            got = model.predict(whole)["prediction"].to_numpy()
+            one = model.predict(whole[:1])["prediction"].to_numpy()
+        want = np.fromfile(home / "two.bin")
+        np.testing.assert_allclose(got, want, rtol=1e-9)
+        np.testing.assert_allclose(one, want[:1], rtol=1e-9)
 
     @pytest.mark.parametrize("source", ["r:{}/glm.rds", "{}/loess.rds"])
     def test_below_trust_code_nothing_runs(self, home, source):

@@ -40,7 +40,7 @@ class Train(Family):
         if isinstance(bounds, RObject) and (bounds.kind != "logical" or bounds.numbers().any()):
             raise refuse("caret with prediction bounds")
         formula = "train.formula" in model.classes
-        self.frame = ModelFrame(model["terms"], text_levels(model.get("xlevels"))) if formula else None
+        self.frame = ModelFrame(model["terms"], text_levels(model.get("xlevels")), told=self.told) if formula else None
         self.chosen = model["finalModel"]
         make = family_of(self.chosen.classes)
         if make is None:

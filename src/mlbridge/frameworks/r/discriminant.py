@@ -23,7 +23,7 @@ class Lda(Family):
 
     def prepare(self) -> None:
         model = self.model
-        self.frame = model_frame(model) if "terms" in model.names else None
+        self.frame = model_frame(self) if "terms" in model.names else None
         self.prior, self.means, self.scaling = model["prior"].numbers(), model["means"].array(), model["scaling"].array()
         self.groups = model["prior"].names
         lev = model["lev"].strings()
@@ -85,7 +85,7 @@ class Polr(Family):
 
     def prepare(self) -> None:
         model = self.model
-        self.frame = model_frame(model)
+        self.frame = model_frame(self)
         self.zeta = model["zeta"].numbers()
         self.classes = level_values(model["lev"].strings())
         self.method = model["method"].text()

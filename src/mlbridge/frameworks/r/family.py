@@ -29,7 +29,7 @@ class Family:
     options : mapping
         `options["r"]`: type, as, s, n.trees.
     known : mapping of str to tuple of str
-        Levels of columns that the file may lack: from the sample, or from the signature.
+        Levels of columns that the file may lack, none for columns of text: from the sample, or from the signature.
 
     Attributes
     ----------
@@ -41,7 +41,8 @@ class Family:
 
     def __init__(self, model: RObject, options: Mapping[str, Any], known: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.model = model
-        self.known = dict(known or {})
+        self.told = dict(known or {})
+        self.known = {name: levels for name, levels in self.told.items() if levels}
         self.options = {k: v for k, v in options.items() if v is not None}
         odd = sorted(set(self.options) - self.settings)
         if odd:

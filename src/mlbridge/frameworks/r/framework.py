@@ -102,17 +102,23 @@ class RFramework:
 
 
 def _sample_levels(sample: object | None) -> dict[str, tuple[str, ...]]:
-    """Return the levels of a table's categorical columns: some R models do not store theirs."""
-    out = {}
-    for name in getattr(sample, "columns", ()):  # pandas' Categorical and Polars' Enum spell it alike
-        categories = getattr(getattr(sample[name], "dtype", None), "categories", None)  # type: ignore[index]
-        if isinstance(name, str) and categories is not None and len(categories):
-            out[name] = tuple(str(v) for v in categories)
-    return out
+    """Return the levels of a table's categorical columns, none for those of text: some R models do not store theirs."""
+    if sample is None:
+        return {}
+    import narwhals.stable.v2 as nw
+
+    frame = nw.from_native(sample, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        return {}
+    columns = {name: frame[name] for name in frame.columns}
+    texts: dict[str, tuple[str, ...]] = {n: () for n, c in columns.items() if c.dtype == nw.String}
+    coded = {n: c.cat.get_categories() for n, c in columns.items() if c.dtype in (nw.Categorical, nw.Enum)}
+    return texts | {n: tuple(str(v) for v in levels) for n, levels in coded.items() if len(levels)}
 
 
 def _signature_levels(signature: Signature) -> dict[str, tuple[str, ...]]:
-    return {c.name: level_texts(c) for c in signature.columns if c.categories is not None}
+    columns = [(c, s.dtype) for s in signature.inputs for c in s.columns]
+    return {c.name: level_texts(c) for c, dtype in columns if c.categories is not None or dtype == "string"}
 
 
 class _malformed:  # noqa: N801 - a context manager reads as a word

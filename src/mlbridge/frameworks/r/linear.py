@@ -20,16 +20,17 @@ __all__ = ["Glm", "Lm", "frame_ranges", "model_frame"]
 _LINKS_OF_R = ["logit", "probit", "cauchit", "cloglog", "log", "identity", "inverse", "sqrt", "1/mu^2"]
 
 
-def model_frame(model: RObject, known: Mapping[str, tuple[str, ...]] | None = None, *, missing: str = "allow") -> ModelFrame:
+def model_frame(family: Family, known: Mapping[str, tuple[str, ...]] | None = None) -> ModelFrame:
     """Return the formula of a fit: its terms, its levels (else the `known` ones), and an offset given beside it."""
+    model = family.model
     call = model.get("call")
     offset = call.get("offset") if isinstance(call, RObject) and call.kind == "language" else None
     return ModelFrame(
         model["terms"],
         {**(known or {}), **text_levels(model.get("xlevels"))},
         offsets=(offset,) if offset is not None else (),
-        missing=missing,
         call=call,
+        told=family.told,
     )
 
 
@@ -51,7 +52,7 @@ class Lm(Family):
     """A linear model; several responses give several columns."""
 
     def prepare(self) -> None:
-        self.frame = model_frame(self.model)
+        self.frame = model_frame(self)
         coefficients = self.model["coefficients"]
         matrix = len(coefficients.dim) == 2
         names = coefficients.dimnames[1] or ("",) * coefficients.dim[1] if matrix else ()

@@ -30,7 +30,7 @@ class Nnet(Family):
         self.layers = [int(v) for v in model["n"].integers()]
         if len(self.layers) != 3:
             raise refuse("a network without three layers")
-        self.frame = model_frame(model) if "terms" in model.names else None
+        self.frame = model_frame(self) if "terms" in model.names else None
         self.multinomial = "multinom" in model.classes
         self.softmax = bool(model["softmax"].scalar())
         lev = model.get("lev") or (model.get("lab") if self.multinomial else None)  # counts of each class have labels, no levels

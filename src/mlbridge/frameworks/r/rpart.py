@@ -45,7 +45,7 @@ class Rpart(Family):
                 raise refuse("rpart without the levels of its response")
             self.probabilities = frame["yval2"].array()[:, 1 + k : 1 + 2 * k]
         levels = text_levels(model.attribute("xlevels"))
-        self.frame = ModelFrame(model["terms"], levels, call=model.get("call"))
+        self.frame = ModelFrame(model["terms"], levels, call=model.get("call"), told=self.told)
         names = [self.frame.labels[i] for i in self.frame.used]
         # an ordered factor is split by a set of codes too
         self.table = TreeFrame(names, {n: v for n, v in levels.items() if n in names}, frame=self.frame)

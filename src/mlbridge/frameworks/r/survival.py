@@ -26,7 +26,7 @@ class Coxph(Family):
     settings = frozenset({"type"})
 
     def prepare(self) -> None:
-        self.frame = model_frame(self.model)
+        self.frame = model_frame(self)
         self.kind = self.option("type", ("lp", "risk"), "lp")
         coefficients = self.model["coefficients"]
         self.names, self.beta = coefficients.names, np.nan_to_num(coefficients.numbers())

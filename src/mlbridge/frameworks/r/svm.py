@@ -35,7 +35,7 @@ class Svm(Family):
     def prepare(self) -> None:
         model = self.model
         self.type, self.kernel = int(model["type"].scalar()), int(model["kernel"].scalar())
-        self.frame = model_frame(model, self.known) if "svm.formula" in model.classes else None
+        self.frame = model_frame(self, self.known) if "svm.formula" in model.classes else None
         if bool(model["sparse"].scalar()):
             raise refuse("svm over a sparse matrix")
         self.vectors = model["SV"].array()

@@ -6,6 +6,7 @@ The matrix's column names are made as R makes them, so that a family can check t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,15 +53,25 @@ class ModelFrame:
         The rule of every raw column.
     call : RObject, optional
         The call of the fit: its `data` decides whether a name is a column or a number of the formula's environment.
+    told : mapping of str to tuple of str
+        What the file does not say of columns inside calls (`nchar(name)`): levels, or none for text. Others are numbers.
     """
 
     def __init__(
-        self, terms: Any, xlevels: Mapping[str, tuple[str, ...]], *, offsets: tuple = (), missing: str = "allow", call: Any = None
+        self,
+        terms: Any,
+        xlevels: Mapping[str, tuple[str, ...]],
+        *,
+        offsets: tuple = (),
+        missing: str = "allow",
+        call: Any = None,
+        told: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> None:
         if not isinstance(terms, RObject) or terms.kind != "language" or "variables" not in terms.attributes:
             raise ArtifactError("the R model has no terms object")
         self.xlevels = dict(xlevels)
         self.missing = missing
+        self.told = told
         self.extra_offsets = tuple(o for o in offsets if o is not None)
         variables = terms.attribute("variables").value[1:]
         self.variables = variables
@@ -148,7 +159,7 @@ class ModelFrame:
             if name not in self._bare() and (name == "pi" or (name in CONSTANTS and tagged)):
                 return
             if name and name not in found:
-                found[name] = ("numeric",)
+                found[name] = _told_kind(self.told.get(name))
             return
         if node.kind != "language":
             return
@@ -194,6 +205,8 @@ class ModelFrame:
         for name, kind in self.raw().items():
             if kind[0] == "factor" and all(isinstance(v, int) for v in kind[1]):
                 out.append(Field(Column(name, categories=tuple(sorted(kind[1]))), "int32", self.missing))  # type: ignore[arg-type]
+            elif kind[0] == "string":
+                out.append(Field(Column(name), "string", self.missing))  # type: ignore[arg-type]
             elif kind[0] == "text":
                 out.append(categorical_field(name, kind[1], missing=self.missing, unknown="keep"))
             elif kind[0] == "factor":
@@ -327,6 +340,13 @@ def _compared(name: str, arguments: list) -> tuple[str, tuple[str, ...]] | None:
     if not all(isinstance(p, RObject) and p.kind == "character" and None not in p.value for p in parts):
         return None
     return column.value, tuple(t for p in parts for t in p.value)
+
+
+def _told_kind(levels: tuple[str, ...] | None) -> tuple:
+    """What a column inside a call is by the sample; levels that are numbers say nothing: it may have been a number in R."""
+    if levels is None or (levels and _raw_kind(levels)[1:] != (levels, False)):
+        return ("numeric",)
+    return ("factor", levels, False) if levels else ("string",)
 
 
 def _raw_kind(levels: tuple[str, ...]) -> tuple:

@@ -86,10 +86,13 @@ class _Columns(dict):
         super().__init__()
         self._ar, self._graph = ar, ar.graph
         self._columns = {c.name: c for s in ar.graph.signature.inputs for c in s.columns}
+        self._texts = {c.name for s in ar.graph.signature.inputs if s.dtype == "string" for c in s.columns}
         self._places = {c.name: (s.name, i, len(s.columns)) for s in ar.graph.signature.inputs for i, c in enumerate(s.columns)}
 
     def __missing__(self, name: str) -> Any:
         column = self._columns[name]
+        if name in self._texts:
+            raise refuse(f"a computation over the text column {name!r}")
         raw = self._graph.column(name)
         self._ar.origins[raw] = self._places[name]
         if column.categories is None:
