@@ -252,6 +252,13 @@ class TestRoutes:
         with pytest.raises((UntrustedArtifactError, UnsupportedError)):
             mb.load(source.format(home))
 
+    def test_a_class_no_framework_knows_is_named(self, home, caplog):
+        with pytest.raises(UntrustedArtifactError, match="an R object of class gam/glm/lm"):
+            mb.load(home / "gam.rds")
+        with caplog.at_level(logging.WARNING, "mlbridge"), mb.load(home / "gam.rds", trust="code") as model:
+            assert "an R object of class gam/glm/lm" in model.route.why
+        assert any("gam/glm/lm" in r.message for r in caplog.records)
+
     def test_a_bridged_model_saves_its_file(self, home, tmp_path):
         with mb.load(f"r:{home / 'loess.rds'}", trust="code", sample=pd.DataFrame({"bmi": [30.0, 25.0]})) as model:
             want = model.predict({"bmi": 30.0})

@@ -140,7 +140,8 @@ def run_unread(request: Request, native: Native | None, refusal: MlbridgeError |
     except (InputError, SignatureError) as exc:
         if request.signature is not None:
             raise
-        raise refusal or InputError(f"{artifact.label}: its signature cannot be inferred: {exc.message}", hint="pass signature=…") from exc
+        first = f"{refusal.message.splitlines()[0]}; " if refusal is not None else ""
+        raise InputError(f"{artifact.label}: {first}its signature cannot be inferred: {exc.message}", hint="pass signature=…") from exc
     why = f"not converted: {refusal.message if refusal is not None else 'nothing here reads it'}"
     if refusal is not None:
         _LOG.warning("%s runs natively: %s", artifact.label, refusal.message.splitlines()[0])
@@ -167,8 +168,9 @@ def read(
         return None, None, exc
     owner = reader if reader.accepts(model) else plugins.framework_for(model)
     if owner is None:
-        what = f"{type(model).__module__}.{type(model).__qualname__}"
-        return None, None, UnsupportedError(f"{artifact.label}: holds a {what}, which no framework knows")
+        kind = type(model)
+        what = reader.named(model) if hasattr(reader, "named") else f"a {kind.__module__}.{kind.__qualname__}"
+        return None, None, UnsupportedError(f"no framework knows {what}")
     return owner, model, None
 
 

@@ -55,6 +55,11 @@ class RFramework:
         """
         return read_rds(source.read_bytes())
 
+    def named(self, model: object, /) -> str:
+        """Say what an object is, in R's words."""
+        what = ("/".join(model.classes) or model.kind) if isinstance(model, RObject) else "NULL"
+        return f"an R object of class {what}"
+
     def infer(self, model: object, sample: object | None, /, **options: Any) -> Signature:
         """Decide the signature from the model alone: its formula, its levels, its class."""
         family = self._family(model, options, _sample_levels(sample))
@@ -87,14 +92,13 @@ class RFramework:
         with _malformed():
             return build(family, signature).save(folder)
 
-    @staticmethod
-    def _family(model: object, options: Mapping[str, Any], known: Mapping[str, tuple[str, ...]]) -> Family:
+    def _family(self, model: object, options: Mapping[str, Any], known: Mapping[str, tuple[str, ...]]) -> Family:
         if not isinstance(model, RObject):
             raise ConversionError("not an R object")
         make = families.family_of(model.classes)
         if make is None:
             raise ConversionError(
-                f"an R object of class {'/'.join(model.classes) or model.kind}: this class vector is not known in full",
+                f"{self.named(model)}: this class vector is not known in full",
                 hint="run it in R: load it with the scheme 'r:' and trust='code'",
             )
         with _malformed():
