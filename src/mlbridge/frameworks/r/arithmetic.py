@@ -52,6 +52,7 @@ _NORMAL_TAIL = (
 )  # fmt: skip
 _SQRT_32 = 5.656854249492380195
 _ONE_OVER_SQRT_2PI = 0.398942280401432677939946059934
+_DIGITS_KEPT = 1e-12  # of results a centre may cost
 _ATAN_TERMS = 12  # of a series in tan(pi/16) at most: the next is below 1e-17
 
 
@@ -67,6 +68,8 @@ class Arithmetic:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.origins: dict[str, tuple[str, int, int]] = {}  # raw columns: block, place in it, its width
+        self.widths: dict[str, int] = {}  # how many columns what trees read has
+        self._logical: set[str] = set()  # what is 0, 1 or NaN
 
     def value(self, x: Any) -> str:
         """Return the name of a value: a name as it is, a number as a constant."""
@@ -121,27 +124,41 @@ class Arithmetic:
     def compare(self, op: str, a: Any, b: Any) -> str:
         """Compare to 0, 1 or NaN; `op` is an ONNX comparison."""
         truth = self.graph.cast(self.op(op, a, b), "float64")
-        missing = self.graph.add("Or", self.is_missing(a), self.is_missing(b))
-        return self.where(missing, np.nan, truth)
+        gone = [self.is_missing(v) for v in (a, b) if isinstance(v, str) or np.isnan(v)]
+        out = self.where(gone[0] if len(gone) == 1 else self.graph.add("Or", *gone), np.nan, truth)
+        self._logical.add(out)
+        return out
 
     def negate(self, x: Any) -> str:
         """R's `!` on a logical or a number."""
-        return self.sub(1.0, self.truth(x))
+        out = self.sub(1.0, self.truth(x))
+        self._logical.add(out)
+        return out
 
     def truth(self, x: Any) -> str:
         """Number to logical: nonzero is 1, NaN stays."""
+        if x in self._logical:
+            return x
         flat = self.graph.cast(self.graph.add("Not", self.op("Equal", x, 0.0)), "float64")
-        return self.where(self.is_missing(x), np.nan, flat)
+        out = self.where(self.is_missing(x), np.nan, flat)
+        self._logical.add(out)
+        return out
 
     def conjunction(self, a: Any, b: Any) -> str:
         """R's `&`: FALSE wins over NA."""
         a, b = self.truth(a), self.truth(b)
         false = self.graph.add("Or", self.op("Equal", a, 0.0), self.op("Equal", b, 0.0))
-        return self.where(false, 0.0, self.mul(a, b))
+        out = self.where(false, 0.0, self.mul(a, b))
+        self._logical.add(out)
+        return out
 
     def disjunction(self, a: Any, b: Any) -> str:
         """R's `|`: TRUE wins over NA."""
-        return self.sub(1.0, self.conjunction(self.sub(1.0, self.truth(a)), self.sub(1.0, self.truth(b))))
+        a, b = self.truth(a), self.truth(b)
+        true = self.graph.add("Or", self.op("Equal", a, 1.0), self.op("Equal", b, 1.0))
+        out = self.where(true, 1.0, self.add(a, b))
+        self._logical.add(out)
+        return out
 
     def choose(self, test: Any, yes: Any, no: Any) -> str:
         """R's `ifelse`: a missing test gives a missing answer."""
@@ -153,19 +170,9 @@ class Arithmetic:
         """R's `%%`: the sign of the divisor."""
         return self.sub(a, self.mul(self.op("Floor", self.div(a, b)), b))
 
-    def polynomial(self, x: str, coefficients: Any) -> str:
-        """Horner's rule, highest power first."""
-        out = self.value(float(coefficients[0]))
-        for c in coefficients[1:]:
-            out = self.add(self.mul(out, x), float(c))
-        return out
-
     def expm1(self, x: Any) -> str:
         """exp(x) - 1 without cancellation."""
-        x = self.value(x)
-        series = self.mul(x, self.polynomial(x, [1 / math.factorial(k) for k in range(9, 0, -1)]))
-        small = self.op("Less", self.op("Abs", x), 0.01)
-        return self.where(small, series, self.sub(self.exp(x), 1.0))
+        return self.mul(self.op("Tanh", self.mul(x, 0.5)), self.add(self.exp(x), 1.0))
 
     def log1p(self, x: Any) -> str:
         """log(1 + x) without cancellation."""
@@ -179,22 +186,22 @@ class Arithmetic:
 
     def atan(self, x: Any) -> str:
         """Arc tangent."""
-        small, over, under = self._reduced_atan(x)
-        return self.add(small, self.mul(self.sub(over, under), math.pi / 2))
+        small, beyond = self._reduced_atan(x)
+        return self.add(small, self.mul(beyond, math.pi / 2))
 
     def cauchy(self, x: Any) -> str:
         """The distribution function of Cauchy's distribution (R's pcauchy), its lower tail without cancellation."""
-        small, over, under = self._reduced_atan(x)
-        return self.add(self.div(small, math.pi), self.add(0.5, self.mul(self.sub(over, under), 0.5)))
+        small, beyond = self._reduced_atan(x)
+        return self.add(self.div(small, math.pi), self.add(0.5, self.mul(beyond, 0.5)))
 
-    def _reduced_atan(self, x: Any) -> tuple[str, str, str]:
-        """Return atan(x), or atan(-1/x) beyond one; and, as 0 or 1, whether x is above 1 and whether it is below -1."""
+    def _reduced_atan(self, x: Any) -> tuple[str, str]:
+        """Return atan(x), or atan(-1/x) beyond one; and 1 where x is above 1, -1 where it is below -1, else 0."""
         x = self.value(x)
-        over, under = (self.graph.cast(self.op(op, x, edge), "float64") for op, edge in (("Greater", 1.0), ("Less", -1.0)))
+        beyond = self.op("Sign", self.graph.add("Shrink", x, lambd=1.0))
         t = self.where(self.op("Greater", self.op("Abs", x), 1.0), self.div(-1.0, x), x)
         for _ in range(2):  # half the angle, twice: the series then needs few terms
             t = self.div(t, self.add(1.0, self.op("Sqrt", self.add(1.0, self.mul(t, t)))))
-        return self.mul(t, self.series(self.mul(t, t), [4.0 * (-1) ** k / (2 * k + 1) for k in range(_ATAN_TERMS)])), over, under
+        return self.mul(t, self.series(self.mul(t, t), [4.0 * (-1) ** k / (2 * k + 1) for k in range(_ATAN_TERMS)])), beyond
 
     def series(self, x: str, coefficients: Any) -> str:
         """Sum c[k] x^k, all powers at once: for coefficients whose terms do not cancel; same shape as x."""
@@ -259,9 +266,7 @@ class Arithmetic:
 
     def clamp(self, x: Any, low: float | None = None, high: float | None = None) -> str:
         """pmax and pmin with NaN kept."""
-        x = self.value(x)
-        out = x if low is None else self.op("Max", x, low)
-        return out if high is None else self.op("Min", out, high)
+        return self.graph.add("Clip", self.value(x), *("" if v is None else self.value(v) for v in (low, high)))
 
     def softmax(self, x: str) -> str:
         """exp(x - max) normalised along the last axis."""
@@ -274,6 +279,25 @@ class Arithmetic:
     def matmul(self, x: str, weights: Any) -> str:
         """Matrix product with a constant matrix (k, m)."""
         return self.op("MatMul", x, np.asarray(weights, dtype=np.float64))
+
+    def affine(self, x: str, weights: np.ndarray, bias: Any) -> str:
+        """Matrix product with a constant matrix (k, m), plus numbers (m,) or a tensor ("rows", m)."""
+        return self.op("Gemm", x, np.asarray(weights, dtype=np.float64), bias)
+
+    def centred(self, x: str, centre: np.ndarray, weights: np.ndarray, bias: np.ndarray, spread: np.ndarray | float) -> str:
+        """(x - centre) W + b; the centre goes into the bias where that costs no digits of results as large as `spread`."""
+        lost = np.finfo(np.float64).eps * (np.abs(centre) @ np.abs(weights))
+        if (lost <= _DIGITS_KEPT * np.abs(spread)).all():
+            return self.affine(x, weights, bias - centre @ weights)
+        return self.affine(self.sub(x, centre[None]), weights, bias)
+
+    def witness(self, x: str, columns: int) -> str:
+        """Return zeros ("rows",), NaN where any of x ("rows", columns) is: zero times it, infinities cut first."""
+        return self.matmul(self.clamp(x, -1.0, 1.0), np.zeros(columns))
+
+    def spoiled(self, values: str, width: int, x: str, columns: int) -> str:
+        """Return values ("rows", width), NaN in rows whose `witness` is."""
+        return self.affine(self.clamp(x, -1.0, 1.0), np.zeros((columns, width)), values)
 
     def flat(self, x: str, *, axis: int = 1) -> str:
         """Drop an axis of one, the last of ("rows", 1)."""

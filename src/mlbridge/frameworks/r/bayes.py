@@ -62,10 +62,11 @@ class NaiveBayes(Family):
         """Return the summed log densities of all numeric columns; `tables` is (columns, classes, mean and deviation)."""
         mean, spread = tables[:, :, 0], np.where(tables[:, :, 1] <= 0, _FLOOR, tables[:, :, 1])
         apart = ar.sub(ar.graph.add("Unsqueeze", x, ar.graph.const([2], "int64")), mean[None])
-        z = ar.div(apart, spread[None])
-        density = ar.sub(ar.mul(z, z, -0.5), (np.log(spread) + 0.5 * np.log(2 * np.pi))[None])
-        out = ar.where(ar.op("Greater", ar.op("Abs", z), _VANISHES), np.log(_FLOOR), density)
-        out = ar.where(ar.is_missing(z), 0.0, out)
+        z = ar.mul(apart, np.sqrt(0.5) / spread[None])
+        square = ar.mul(z, z)
+        density = ar.sub(-(np.log(spread) + 0.5 * np.log(2 * np.pi))[None], square)
+        out = ar.where(ar.op("Greater", square, 0.5 * _VANISHES**2), np.log(_FLOOR), density)
+        out = ar.where(ar.is_missing(square), 0.0, out)
         return ar.graph.add("ReduceSum", out, ar.graph.const([1], "int64"), keepdims=0)
 
 

@@ -14,7 +14,6 @@ from .linear import frame_ranges
 from .preprocess import apply_preprocess
 from .robject import RObject
 from .terms import ModelFrame, named_lists, text_levels
-from .treeframe import complete
 from .values import Numeric, categorical_field, numeric_field, refuse
 
 __all__ = ["Train"]
@@ -23,6 +22,7 @@ _METHODS = frozenset(
     {"lm", "lmStepAIC", "glm", "glmStepAIC", "rpart", "rpart1SE", "rpart2", "rf", "ranger"}
     | {"gbm", "glmnet", "nnet", "multinom", "lda", "qda", "polr"}
 )
+_SHOWS_MISSING = frozenset({"lm", "glm", "nnet", "multinom", "lda", "qda", "polr"})  # arithmetic over every column
 
 
 class Train(Family):
@@ -100,7 +100,7 @@ class Train(Family):
         return class_outputs(self.classes, missing=self._missing())
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        columns, whole = self._columns(ar, scope)
+        columns, asked = self._columns(ar, scope)
         given = self.final.emit(ar, columns)
         if self.regression:
             out = {"prediction": given["prediction"]}
@@ -108,10 +108,10 @@ class Train(Family):
             out = given
         else:
             out = self._classes(ar, given)
-        return out if whole is None else {k: self._mask(ar, k, v, whole) for k, v in out.items()}
+        return out if asked is None else {k: self._mask(ar, k, v, *asked) for k, v in out.items()}
 
-    def _columns(self, ar: Arithmetic, scope: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """Return the columns the chosen model reads, and which rows are whole, where caret drops the others."""
+    def _columns(self, ar: Arithmetic, scope: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, int] | None]:
+        """Return the columns the chosen model reads; and all, and how many, where caret drops rows that are not whole."""
         steps = self.model.get("preProcess")
         if self.frame is None:
             raw = {f.column.name: scope[f.column.name] for f in self.fields()}
@@ -123,7 +123,8 @@ class Train(Family):
         rotated = steps is not None and "pca" in steps["method"].names
         if isinstance(used, RObject) and not rotated:
             columns = {n: v for n, v in columns.items() if n in set(used.strings())}
-        return apply_preprocess(ar, steps, columns, complete=True), complete(ar, x)
+        shows = self.method in _SHOWS_MISSING and len(columns) == len(names) and (steps is None or "remove" not in steps["method"].names)
+        return apply_preprocess(ar, steps, columns, complete=True), None if shows else (x, len(names))
 
     def _classes(self, ar: Arithmetic, given: Mapping[str, str]) -> dict[str, str]:
         """Turn one probability into two columns, as caret does for the method."""
@@ -135,8 +136,9 @@ class Train(Family):
             both = ar.graph.concat([p, ar.sub(1.0, p)])
         return {"label": ar.label(both), "probabilities": both}
 
-    @staticmethod
-    def _mask(ar: Arithmetic, name: str, value: str, whole: str) -> str:
+    def _mask(self, ar: Arithmetic, name: str, value: str, x: str, columns: int) -> str:
+        if name == "prediction":
+            return ar.add(value, ar.witness(x, columns))
         if name == "label":
-            return ar.graph.add("Where", ar.flat(whole), value, ar.graph.const(np.int32(-1)))
-        return ar.where(whole if name == "probabilities" else ar.flat(whole), value, np.nan)
+            return ar.masked(value, ar.witness(x, columns))
+        return ar.spoiled(value, len(self.classes), x, columns)

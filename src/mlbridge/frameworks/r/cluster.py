@@ -58,8 +58,7 @@ class Prcomp(Family):
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         x = ar.columns([scope[n].name for n in self.columns])
-        for key, op in (("center", ar.sub), ("scale", ar.div)):
-            value = self.model[key]
-            if value.kind != "logical":
-                x = op(x, value.numbers()[None])
-        return {"transformed": ar.matmul(x, self.rotation)}
+        centre, scale = (self.model[key] for key in ("center", "scale"))
+        middle = np.zeros(len(self.columns)) if centre.kind == "logical" else centre.numbers()
+        weights = self.rotation if scale.kind == "logical" else self.rotation / scale.numbers()[:, None]
+        return {"transformed": ar.centred(x, middle, weights, np.zeros(weights.shape[1]), self.model["sdev"].numbers()[: weights.shape[1]])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,9 @@ class Design:
         """Return all columns, ("rows", p)."""
         return self.ar.columns([_product(self.ar, term) for term in self.terms])
 
-    def product(self, weights: np.ndarray, bias: np.ndarray | float, *, offsets: Sequence[str] = ()) -> str:
+    def product(
+        self, weights: np.ndarray, bias: np.ndarray | float, *, offsets: Sequence[str] = (), lines: Sequence[tuple[float, float]] = ()
+    ) -> str:
         """Return the columns' product with weights, plus a bias and offsets.
 
         Parameters
@@ -71,13 +74,20 @@ class Design:
             Added to every row.
         offsets : sequence of str
             Values of ("rows", 1) added as they are.
+        lines : sequence of slope and intercept
+            Where given, weights are (p,), and the answer is each line of the product side by side.
 
         Returns
         -------
         str
             ("rows",) or ("rows", m).
         """
-        numeric: list[tuple[str, np.ndarray]] = [(o, np.ones((1, *weights.shape[1:]))) for o in offsets]
+        upright = weights.ndim == 1 and not lines
+        slopes, shifts = np.array(lines or [(1.0, 0.0)]).T
+        with np.errstate(invalid="ignore"):  # R's NA is a NaN that signals
+            weights = weights.reshape(len(weights), int(np.prod(weights.shape[1:]))) * slopes
+        bias = np.broadcast_to(np.asarray(bias) * slopes + shifts, weights.shape[1:])
+        numeric: list[tuple[str, np.ndarray]] = [(o, np.ones((1, weights.shape[1])) * slopes) for o in offsets]
         tables: list[_Table] = []
         for term, span in zip(self.terms, self.spans):
             some = weights[span]
@@ -91,18 +101,23 @@ class Design:
             else:
                 kept = self.ar.graph.add("Gather", _product(self.ar, term), self.ar.graph.const(np.flatnonzero(known)), axis=1)
                 numeric.append((kept, some[known]))
-        if tables:
-            tables[0].effects = tables[0].effects + np.asarray(bias)
-        parts = ([self._numeric(numeric)] if numeric else []) + [t.look_up(self.ar) for t in tables]
-        if not parts:
+        if not tables and not numeric:
             raise refuse("a model without any column")
-        return self.ar.add(*parts) if tables else self.ar.add(parts[0], np.asarray(bias, dtype=np.float64))
+        if not tables:
+            return self._numeric(numeric, bias, upright)
+        tables[0].effects = tables[0].effects + bias
+        if not numeric and upright:
+            for table in tables:
+                table.effects = table.effects[..., 0]
+        base = self.ar.add(*(t.look_up(self.ar) for t in tables))
+        return self._numeric(numeric, base, upright) if numeric else base
 
-    def _numeric(self, parts: list[tuple[str, np.ndarray]]) -> str:
+    def _numeric(self, parts: list[tuple[str, np.ndarray]], base: Any, upright: bool) -> str:
         """Multiply numeric columns with their weights; columns of one block stand in the block's order, so that it is taken whole."""
         origins = self.ar.origins
         parts = sorted(parts, key=lambda p: (0, *origins[p[0]]) if p[0] in origins else (1,))
-        return self.ar.matmul(self.ar.columns([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+        out = self.ar.affine(self.ar.columns([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), base)
+        return self.ar.flat(out) if upright else out
 
 
 def _product(ar: Arithmetic, term: Sequence[Coded]) -> str:

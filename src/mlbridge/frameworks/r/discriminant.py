@@ -58,26 +58,26 @@ class Lda(Family):
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         centre = self.prior @ self.means  # near every group: what is subtracted first costs no digits later
-        scores = self._scores(ar, ar.sub(self._inputs(ar, scope), centre[None]), self.means - centre)
+        scores = self._scores(ar, self._inputs(ar, scope), centre, self.means - centre)
         return {"label": ar.label(scores), "probabilities": ar.softmax(scores)}
 
-    def _scores(self, ar: Arithmetic, x: str, means: np.ndarray) -> str:
-        """Return log densities of the groups but for a common constant; `x` and `means` are centred."""
+    def _scores(self, ar: Arithmetic, x: str, centre: np.ndarray, means: np.ndarray) -> str:
+        """Return log densities of the groups but for a common constant; `means` are centred."""
         group = means @ self.scaling
         constant = np.log(self.prior) - 0.5 * (group**2).sum(axis=1)
-        return ar.add(ar.matmul(x, self.scaling @ group.T), constant[None])
+        return ar.centred(x, centre, self.scaling @ group.T, constant, 1.0)
 
 
 class Qda(Lda):
     """Quadratic discriminant analysis."""
 
-    def _scores(self, ar: Arithmetic, x: str, means: np.ndarray) -> str:
+    def _scores(self, ar: Arithmetic, x: str, centre: np.ndarray, means: np.ndarray) -> str:
         groups, (_, rank, _) = len(means), self.scaling.shape
         scaling = [self.scaling[:, :, i] for i in range(groups)]
         middle = np.concatenate([means[i] @ scaling[i] for i in range(groups)])
-        deviation = ar.sub(ar.matmul(x, np.hstack(scaling)), middle[None])
+        deviation = ar.centred(x, centre, np.hstack(scaling), -middle, 1.0)
         constant = np.log(self.prior) - 0.5 * self.model["ldet"].numbers()
-        return ar.add(ar.matmul(ar.mul(deviation, deviation), np.kron(np.eye(groups), np.full((rank, 1), -0.5))), constant[None])
+        return ar.affine(ar.mul(deviation, deviation), np.kron(np.eye(groups), np.full((rank, 1), -0.5)), constant)
 
 
 class Polr(Family):
@@ -114,7 +114,7 @@ class Polr(Family):
         cuts = len(self.zeta)
         cumulative = self._distribution(ar, design.product(-np.repeat(weights[:, None], cuts, axis=1), self.zeta))
         steps = np.eye(cuts, cuts + 1) - np.eye(cuts, cuts + 1, 1)  # each class is what its cut adds to the one before
-        p = ar.add(ar.matmul(cumulative, steps), np.eye(1, cuts + 1, cuts))
+        p = ar.affine(cumulative, steps, np.eye(1, cuts + 1, cuts)[0])
         return {"label": ar.label(p), "probabilities": p}
 
     def _distribution(self, ar: Arithmetic, q: str) -> str:

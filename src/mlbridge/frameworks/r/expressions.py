@@ -376,7 +376,7 @@ class Evaluator:
     def _powers(self, args: list, degree: int, raw: bool, coefs: Any) -> str:
         x = self._column(args, "poly")
         if raw:
-            return self.ar.graph.concat([x if i == 0 else self.ar.power(x, float(i + 1)) for i in range(degree)])
+            return self.ar.op("Pow", x, np.arange(1.0, degree + 1)[None])
         if not isinstance(coefs, dict) or "alpha" not in coefs or "norm2" not in coefs:
             raise refuse("poly() without the coefficients of training depends on the batch")
         return splines.poly(self.ar, x, np.atleast_1d(coefs["alpha"]), np.atleast_1d(coefs["norm2"]), degree)

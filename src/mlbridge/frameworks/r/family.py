@@ -108,7 +108,7 @@ def give_classes(ar: Arithmetic, probabilities: str) -> dict[str, str]:
 
 def two_columns(ar: Arithmetic, second: str) -> str:
     """Return the probabilities of both classes from the second's, ("rows", 1)."""
-    return ar.graph.concat([ar.sub(1.0, second), second])
+    return ar.affine(second, np.array([[-1.0, 1.0]]), np.array([1.0, 0.0]))
 
 
 def build(family: Family, signature: Signature) -> Graph:

@@ -13,7 +13,7 @@ from .arithmetic import Arithmetic
 from .family import Family, class_outputs, level_values
 from .robject import RObject
 from .terms import ModelFrame
-from .treeframe import TreeFrame, complete
+from .treeframe import TreeFrame
 from .values import refuse, stored_levels
 
 __all__ = ["RandomForest"]
@@ -64,15 +64,13 @@ class RandomForest(Family):
         targets = len(self.classes) or 1
         out = add_trees(ar.graph, x, trees, targets=targets, aggregate="average", levels=self.table.sets())
         if self.kind == "regression":
-            return {"prediction": ar.flat(self._known(ar, x, self._unbiased(ar, out)))}
+            return {"prediction": ar.flat(self._known(ar, x, self._unbiased(ar, out), 1))}
         cutoff = self.forest["cutoff"].numbers()
         share = out if (cutoff == cutoff[0]).all() else ar.div(out, cutoff[None])
         label = ar.graph.cast(ar.graph.add("ArgMax", share, axis=1, keepdims=0), "int32")
         if not allowed:
             return {"label": label, "probabilities": out}
-        whole = complete(ar, x)
-        label = ar.graph.add("Where", ar.flat(whole), label, ar.graph.const(np.int32(-1)))
-        return {"label": label, "probabilities": ar.where(whole, out, np.nan)}
+        return {"label": ar.masked(label, ar.witness(x, ar.widths[x])), "probabilities": self._known(ar, x, out, targets)}
 
     def _unbiased(self, ar: Arithmetic, out: str) -> str:
         bias = self.model.get("coefs")
@@ -81,8 +79,8 @@ class RandomForest(Family):
         constant, slope = bias.numbers()[:2]
         return ar.add(ar.mul(out, slope), constant)
 
-    def _known(self, ar: Arithmetic, x: str, out: str) -> str:
-        return ar.where(complete(ar, x), out, np.nan) if self.rule == "allow" else out
+    def _known(self, ar: Arithmetic, x: str, out: str, targets: int) -> str:
+        return ar.spoiled(out, targets, x, ar.widths[x]) if self.rule == "allow" else out
 
     def trees(self) -> tuple[list, list[str], dict[int, int]]:
         if not self.table.plain() or self.table.ordered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,10 @@ class Gbm(Family):
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         trees = [self._tree(t, i % self.width, third=True) for i, t in enumerate(self._chosen())]
+        start = self.model["initF"].scalar()
+        trees = [replace(t, value=t.value + start) for t in trees[: self.width]] + trees[self.width :]  # R's sum starts there too
         x, trees = self.table.inputs(ar, scope, trees, first=0)
-        f = ar.add(add_trees(ar.graph, x, trees, targets=self.width, levels=self.table.sets()), self.model["initF"].scalar())
+        f = add_trees(ar.graph, x, trees, targets=self.width, levels=self.table.sets())
         if self.distribution == "multinomial":
             if self.kind == "link":
                 return {"prediction": f}

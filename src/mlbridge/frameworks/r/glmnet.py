@@ -103,11 +103,11 @@ class Glmnet(Family):
                 one = ar.graph.add("Gather", x, ar.graph.const([0], "int64"), axis=1)
                 return ar.where(ar.is_missing(one), self.intercept[0], self.intercept[0])
             picked = ar.graph.add("Gather", x, ar.graph.const(np.flatnonzero(used)), axis=1)
-            return ar.add(ar.matmul(picked, self.slope[used]), self.intercept[None])
+            return ar.affine(picked, self.slope[used], self.intercept)
         known = ar.where(ar.is_missing(x), 0.0, x)
         gone = ar.graph.cast(ar.is_missing(x), "float64")
         touched = ar.matmul(gone, (self.slope != 0).astype(np.float64))
-        eta = ar.add(ar.matmul(known, self.slope), self.intercept[None])
+        eta = ar.affine(known, self.slope, self.intercept)
         return ar.where(ar.op("Greater", touched, 0.0), np.nan, eta)
 
 

@@ -73,15 +73,15 @@ class Lm(Family):
     def outputs(self) -> tuple[TensorSpec, ...]:
         return (prediction_spec(None if self.targets is None else len(self.targets), columns=self.targets or (), missing="allow"),)
 
-    def linear(self, ar: Arithmetic, scope: Mapping[str, Any]) -> str:
-        """Return the linear predictor with its offsets, ("rows",) or ("rows", targets)."""
+    def linear(self, ar: Arithmetic, scope: Mapping[str, Any], lines: Sequence[tuple[float, float]] = ()) -> str:
+        """Return the linear predictor with its offsets, ("rows",) or ("rows", targets); or lines of it, side by side."""
         ev = self.frame.evaluator(ar, scope)
         design = self.frame.design(ev, named_lists(self.model.get("contrasts")))
         first = int(self.frame.intercept)
         if design.names != tuple(self.names)[first:]:
             raise refuse(f"the model matrix has columns {design.names[:8]}, the coefficients are {tuple(self.names)[:8]}")
         bias = self.beta[0] if first else np.zeros(self.beta.shape[1:])
-        return design.product(self.beta[first:], bias, offsets=self.frame.offsets(ev))  # R leaves aliased coefficients NA
+        return design.product(self.beta[first:], bias, offsets=self.frame.offsets(ev), lines=lines)  # R leaves aliased coefficients NA
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         return {"prediction": self.linear(ar, scope)}
@@ -105,12 +105,11 @@ class Glm(Lm):
         return class_outputs(self.classes) if self.as_classifier else super().outputs()
 
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
-        eta = self.linear(ar, scope)
         if self.kind == "link" and not self.as_classifier:
-            return {"prediction": eta}
+            return {"prediction": self.linear(ar, scope)}
         if self.link not in _LINKS_OF_R and not self.link.startswith("mu^"):
             raise refuse(f"the link {self.link!r} is none of R's own")
-        mean = inverse_link(ar, self.link, eta, self.family)
+        mean = inverse_link(ar, self.link, lambda lines=(): self.linear(ar, scope, lines), self.family)
         return give_classes(ar, two_columns(ar, ar.upright(mean))) if self.as_classifier else {"prediction": mean}
 
 

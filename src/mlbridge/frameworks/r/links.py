@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .arithmetic import Arithmetic
@@ -10,12 +12,13 @@ from .values import refuse
 
 __all__ = ["inverse_link"]
 
+_STEEP, _FLAT = 1e15, 1e-20
 _EPSILON = float(np.finfo(np.float64).eps)
 _PROBIT_LIMIT = 8.12589066470190  # -qnorm(eps)
 _CAUCHIT_LIMIT = 1 / np.tan(np.pi * _EPSILON)  # -qcauchy(eps)
 
 
-def inverse_link(ar: Arithmetic, link: str, eta: str, family: RObject | None = None) -> str:
+def inverse_link(ar: Arithmetic, link: str, predictor: Callable[..., str], family: RObject | None = None) -> str:
     """Return the mean of a linear predictor.
 
     Parameters
@@ -24,34 +27,42 @@ def inverse_link(ar: Arithmetic, link: str, eta: str, family: RObject | None = N
         Writes the nodes.
     link : str
         As R names it.
-    eta : str
-        The linear predictor, ("rows", 1).
+    predictor : callable
+        Returns the linear predictor, ("rows",); or lines of it, given as slopes and intercepts, side by side.
     family : RObject, optional
         The family object: a power link keeps its exponent in the function's environment.
     """
     _check_own(link, family)
+    if link == "logit":
+        # Above 30 R answers 1/(1 + eps), which the sigmoid is within 1e-13; below -30 a constant. So steep a line cuts it there.
+        bent = _one(ar, "ReduceMin", predictor([(1.0, 0.0), (1.0 + _STEEP, 30.0 * _STEEP)]))
+        return ar.clamp(ar.op("Sigmoid", bent), _EPSILON / (1 + _EPSILON))
+    if link == "log":  # the constant line leans: a constant would be 0 times an infinite value
+        return ar.exp(_one(ar, "ReduceMax", predictor([(1.0, 0.0), (_FLAT, np.log(_EPSILON))])))
+    if link == "sqrt":
+        return _one(ar, "ReduceSumSquare", predictor([(1.0, 0.0)]))
+    eta = predictor()
     if link == "identity":
         return eta
-    if link == "logit":
-        # above 30 R answers 1/(1 + eps), which the sigmoid is within 1e-13; below -30 a constant
-        return ar.where(ar.op("Less", eta, -30.0), _EPSILON / (1 + _EPSILON), ar.op("Sigmoid", eta))
     if link == "probit":
         return ar.normal(ar.clamp(eta, -_PROBIT_LIMIT, _PROBIT_LIMIT))
     if link == "cauchit":
         return ar.cauchy(ar.clamp(eta, -_CAUCHIT_LIMIT, _CAUCHIT_LIMIT))
     if link == "cloglog":
-        return ar.clamp(ar.op("Neg", ar.expm1(ar.op("Neg", ar.exp(eta)))), _EPSILON, 1 - _EPSILON)
-    if link == "log":
-        return ar.clamp(ar.exp(eta), _EPSILON)
-    if link == "sqrt":
-        return ar.mul(eta, eta)
+        half = ar.op("Tanh", ar.mul(ar.exp(eta), 0.5))  # 1 - exp(-2t) is 2 tanh(t) / (1 + tanh(t)), without cancellation
+        return ar.clamp(ar.div(ar.add(half, half), ar.add(half, 1.0)), _EPSILON, 1 - _EPSILON)
     if link == "inverse":
-        return ar.div(1.0, eta)
+        return ar.op("Reciprocal", eta)
     if link == "1/mu^2":
-        return ar.div(1.0, ar.op("Sqrt", eta))
+        return ar.op("Reciprocal", ar.op("Sqrt", eta))
     if link.startswith("mu^"):
         return ar.clamp(ar.op("Pow", eta, 1 / _exponent(family)), _EPSILON)
     raise refuse(f"the link {link!r}")
+
+
+def _one(ar: Arithmetic, op: str, lines: str) -> str:
+    """Reduce lines side by side to one number a row, ("rows",)."""
+    return ar.graph.add(op, lines, ar.graph.const([1], "int64"), keepdims=0)
 
 
 def _check_own(link: str, family: RObject | None) -> None:

@@ -77,7 +77,7 @@ class Nnet(Family):
         """Return the inputs' product with weights (p, m), plus a bias."""
         if self.frame is None:
             x = ar.columns([_number(scope[n]) for n in self._plain_names()])
-            return ar.add(ar.matmul(x, weights), bias)
+            return ar.affine(x, weights, bias)
         ev = self.frame.evaluator(ar, scope)
         if self.frame.offset_index or self.frame.extra_offsets:
             raise refuse("a network with an offset")
@@ -96,8 +96,7 @@ class Nnet(Family):
             out = self._weigh(ar, scope, skip, bias)
         else:
             hidden = self._sigmoid(ar, self._weigh(ar, scope, self.hidden[:, 1 : 1 + p].T, self.hidden[:, 0]))
-            out = ar.matmul(hidden, self.out[:, 1 + p : 1 + p + h].T)
-            out = ar.add(out, self._weigh(ar, scope, skip, bias) if skip.any() else bias[None])
+            out = ar.affine(hidden, self.out[:, 1 + p : 1 + p + h].T, self._weigh(ar, scope, skip, bias) if skip.any() else bias)
         if self.softmax:
             out = ar.softmax(out)
         elif self.sigmoid_outputs:
@@ -108,9 +107,8 @@ class Nnet(Family):
 
     @staticmethod
     def _sigmoid(ar: Arithmetic, x: str) -> str:
-        middle = ar.logistic(x)
-        high = ar.where(ar.op("Greater", x, _SIGMOID_LIMIT), 1.0, middle)
-        return ar.where(ar.op("Less", x, -_SIGMOID_LIMIT), 0.0, high)
+        # beyond the limit Shrink moves by 1000 away from zero, inside it is zero: the sigmoid is then exactly 0 or 1
+        return ar.logistic(ar.add(x, ar.graph.add("Shrink", x, lambd=_SIGMOID_LIMIT, bias=-1000.0)))
 
 
 def _number(value: Any) -> str:

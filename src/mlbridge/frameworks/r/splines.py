@@ -15,11 +15,25 @@ import numpy as np
 
 from .arithmetic import Arithmetic
 
+_POWERS = 6  # the highest degree whose powers are summed
+
 __all__ = ["bs", "ns", "poly", "products"]
 
 
 def poly(ar: Arithmetic, x: str, alpha: np.ndarray, norm2: np.ndarray, degree: int) -> str:
-    """Return orthogonal polynomials of degree 1.. by their three-term recursion."""
+    """Return orthogonal polynomials of degree 1.., of a high degree by their three-term recursion."""
+    if degree <= _POWERS:  # powers about the centre, in units near one, lose nothing
+        scale = float(np.sqrt(norm2[2] / norm2[1]))
+        basis = [np.polynomial.Polynomial([1.0]), np.polynomial.Polynomial([0.0, scale])]
+        for i in range(1, degree):
+            step = np.polynomial.Polynomial([alpha[0] - alpha[i], scale])
+            basis.append(step * basis[i] - basis[i - 1] * (norm2[i + 1] / norm2[i]))
+        table = np.zeros((degree, degree))
+        for j, (p, n) in enumerate(zip(basis[1:], norm2[2:])):
+            table[: len(p.coef) - 1, j] = p.coef[1:] / np.sqrt(n)
+        constants = np.array([p.coef[0] / np.sqrt(n) for p, n in zip(basis[1:], norm2[2:])])
+        u = ar.div(ar.sub(x, alpha[0]), scale)
+        return ar.affine(ar.op("Pow", u, np.arange(1.0, degree + 1)[None]), table, constants)
     one = ar.add(ar.mul(x, 0.0), 1.0)
     z = [one, ar.sub(x, alpha[0])]
     for i in range(1, degree):

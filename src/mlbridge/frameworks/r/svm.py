@@ -88,31 +88,32 @@ class Svm(Family):
     def emit(self, ar: Arithmetic, scope: Mapping[str, Any]) -> dict[str, str]:
         x = self._inputs(ar, scope)
         centre, scale = self._scale()
-        kernel = self._kernel(ar, ar.div(ar.sub(x, centre[None]), scale[None]))
+        kernel = self._kernel(ar, x, centre, scale)
         if self.type in _CLASSIFIERS:
             decision = self._decide(ar, kernel)
             gone = ar.graph.add("ReduceMax", ar.is_missing(x), ar.graph.const([1], "int64"), keepdims=0)
             out = {"label": ar.graph.add("Where", gone, ar.graph.const(np.int32(-1)), self._vote(ar, decision))}
             return {**out, "probabilities": self._probabilities(ar, decision)} if self.couples else out
-        value = ar.sub(ar.matmul(kernel, self.coefs), self.rho[0])
-        if self.type == _ONE_CLASS:
-            label = ar.graph.cast(ar.flat(ar.op("Greater", value, 0.0)), "int32")
-            return {"label": ar.masked(label, ar.flat(value))}
         stored = self.model.get("y.scale")
-        if isinstance(stored, RObject):
-            value = ar.add(ar.mul(value, stored["scaled:scale"].scalar()), stored["scaled:center"].scalar())
-        return {"prediction": ar.flat(value)}
+        spread, middle = (stored[f"scaled:{k}"].scalar() for k in ("scale", "center")) if isinstance(stored, RObject) else (1.0, 0.0)
+        value = ar.flat(ar.affine(kernel, self.coefs * spread, middle - self.rho[:1] * spread))
+        if self.type == _ONE_CLASS:
+            return {"label": ar.masked(ar.graph.cast(ar.op("Greater", value, 0.0), "int32"), value)}
+        return {"prediction": value}
 
-    def _kernel(self, ar: Arithmetic, x: str) -> str:
+    def _kernel(self, ar: Arithmetic, x: str, centre: np.ndarray, scale: np.ndarray) -> str:
         model, gamma = self.model, self.model["gamma"].scalar()
         if self.kernel == 2:
-            apart = ar.sub(ar.graph.add("Unsqueeze", x, ar.graph.const([1], "int64")), self.vectors[None])
+            unit = np.sqrt(gamma) / scale
+            x = ar.mul(ar.sub(x, centre[None]) if centre.any() else x, unit[None])
+            apart = ar.sub(ar.graph.add("Unsqueeze", x, ar.graph.const([1], "int64")), self.vectors[None] * np.sqrt(gamma))
             squares = ar.graph.add("ReduceSumSquare", apart, ar.graph.const([2], "int64"), keepdims=0)
-            return ar.exp(ar.mul(squares, -gamma))
-        dot = ar.matmul(x, self.vectors.T)
+            return ar.exp(ar.op("Neg", squares))
+        constant = model["coef0"].scalar() if self.kernel else 0.0
+        weights = (self.vectors / scale).T * (gamma if self.kernel else 1.0)
+        inner = ar.centred(x, centre, weights, np.full(len(self.vectors), constant), 1.0)
         if self.kernel == 0:
-            return dot
-        inner = ar.add(ar.mul(dot, gamma), model["coef0"].scalar())
+            return inner
         if self.kernel == 1:
             return ar.op("Pow", inner, model["degree"].scalar())
         if self.kernel == 3:
@@ -132,7 +133,7 @@ class Svm(Family):
         for p, (i, j) in enumerate(self._pairs()):
             weights[starts[i] : ends[i], p] = self.coefs[starts[i] : ends[i], j - 1]
             weights[starts[j] : ends[j], p] = self.coefs[starts[j] : ends[j], i]
-        return ar.sub(ar.matmul(kernel, weights), self.rho[None])
+        return ar.affine(kernel, weights, -self.rho)
 
     def _vote(self, ar: Arithmetic, decision: str) -> str:
         """Let every pair of classes vote; the first with most votes wins."""
@@ -142,7 +143,7 @@ class Svm(Family):
             swing[p, i], swing[p, j] = 1.0, -1.0
             base[j] += 1.0
         wins = ar.graph.cast(ar.op("Greater", decision, 0.0), "float64")
-        best = ar.graph.add("ArgMax", ar.add(ar.matmul(wins, swing), base[None]), axis=1, keepdims=0)
+        best = ar.graph.add("ArgMax", ar.affine(wins, swing, base), axis=1, keepdims=0)
         return ar.graph.add("Gather", ar.graph.const((labels - 1).astype(np.int32)), best, axis=0)
 
     def _probabilities(self, ar: Arithmetic, decision: str) -> str:

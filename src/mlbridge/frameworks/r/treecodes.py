@@ -53,6 +53,7 @@ def looked_up(
     numeric = sorted((i for i in range(len(columns)) if i not in tables), key=lambda i: places[i] or ())  # whole blocks need no Gather
     position = {i: width + j for j, i in enumerate(numeric)} | {i: first[i] for i in numbers}
     x = ar.graph.concat([codes, *([ar.columns([names[i] for i in numeric])] if numeric else [])])
+    ar.widths[x] = width + len(numeric)
     return x, [_moved(t, position, first, sets) for t in trees]
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ...signature import Field
 from ..trees import Tree, join, positions, width
 from .arithmetic import Arithmetic
@@ -17,7 +15,7 @@ from .terms import ModelFrame
 from .treecodes import looked_up
 from .values import Factor, Numeric, categorical_field, codes_of, is_top, numeric_field, refuse
 
-__all__ = ["TreeFrame", "complete"]
+__all__ = ["TreeFrame"]
 
 
 class TreeFrame:
@@ -105,7 +103,9 @@ class TreeFrame:
 
     def _evaluated(self, ar: Arithmetic, scope: Mapping[str, Any], first: int) -> str:
         values = self.values(ar, scope)
-        return ar.columns([self._number(ar, n, values[n], first) for n in self.names])
+        x = ar.columns([self._number(ar, n, values[n], first) for n in self.names])
+        ar.widths[x] = len(self.names)
+        return x
 
     def _number(self, ar: Arithmetic, name: str, value: Any, first: int) -> str:
         if isinstance(value, Factor):
@@ -129,8 +129,3 @@ class TreeFrame:
     def sets(self) -> dict[int, int]:
         """Return column index to number of levels, for factors split by sets."""
         return {i: len(self.levels[n]) for i, n in enumerate(self.names) if n in self.levels and n not in self.ordered}
-
-
-def complete(ar: Arithmetic, x: str) -> str:
-    """Return whether nothing is NaN in each row, a bool of ("rows", 1)."""
-    return ar.graph.add("ReduceMin", ar.op("GreaterOrEqual", x, -np.inf), ar.graph.const([1], "int64"), keepdims=1)
