@@ -44,7 +44,7 @@ values, numbers in and beyond their range.
 * **svm** answers the label by votes, as `predict` does, and the probabilities of a fit that has them (`probability = TRUE`): with three classes
   or more they are what libsvm's iteration has reached where it stops, step by step. **coxph** with `strata()` centres within strata, which
   needs `x = TRUE` in the fit. **caret**: the methods lm, lmStepAIC, glm, glmStepAIC, rpart, rpart1SE, rpart2, rf, ranger, gbm, glmnet, nnet,
-  multinom, lda, qda and polr; `preProcess` with center, scale, range, BoxCox, YeoJohnson, expoTrans, invHyperbolicSine, pca, ica, spatialSign,
+  multinom, lda, qda, polr, glm.nb, svmLinear2 and svmLinearWeights; `preProcess` with center, scale, range, BoxCox, YeoJohnson, expoTrans, invHyperbolicSine, pca, ica, spatialSign,
   medianImpute and the filters.
 * **Levels the file does not hold** (svm over factors of more than one term, ranger's `partition`, randomForest over ordered factors) are taken
   from the categorical columns of `sample`.

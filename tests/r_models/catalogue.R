@@ -107,6 +107,7 @@ fit_rpart <- function() {
   keep("rpart-stop-at-missing", rpart(Ozone ~ Solar.R + Wind + Temp, airq, control = rpart.control(usesurrogate = 0, cp = 0.001)), airq, plain)
   keep("rpart-surrogate-one", rpart(Ozone ~ Solar.R + Wind + Temp, airq, control = rpart.control(usesurrogate = 1, cp = 0.001)), airq, plain)
   keep("rpart-german-loss", rpart(Class ~ ., german, parms = list(loss = matrix(c(0, 1, 5, 0), 2)), cp = 0.001), german, both)
+  keep("rpart-one-split", rpart(Kyphosis ~ Start, kyphosis, maxdepth = 1), kyphosis, both)
   keep("rpart-titanic", rpart(Survived ~ Class + Sex + Age, Titanic2), Titanic2, both)
 }
 
@@ -390,4 +391,14 @@ fit_more <- function() {
   keep("caret-lm-invhyperbolicsine", train(medv ~ lstat + rm, Boston, "lm", preProcess = c("invHyperbolicSine", "center"), trControl = none), Boston[c("lstat", "rm")], value)
   keep("caret-rpart2", train(medv ~ lstat + rm, Boston, "rpart2", tuneGrid = data.frame(maxdepth = 3), trControl = none), Boston[c("lstat", "rm")], value)
   keep("caret-step-lm", train(medv ~ lstat + rm + dis, Boston, "lmStepAIC", trace = 0, trControl = none), Boston[c("lstat", "rm", "dis")], value)
+  label <- function(f, d) dropped(function(d) list(label = predict(f, d)), d)
+  chances <- function(f, d) dropped(function(d) list(label = predict(f, d), probabilities = as.matrix(predict(f, d, type = "prob"))), d)
+  keep("caret-one-component", train(medv ~ lstat + rm + dis, Boston, "lm", preProcess = "pca", trControl = trainControl(method = "none", preProcOptions = list(pcaComp = 1))), Boston[c("lstat", "rm", "dis")], value)
+  keep("caret-svm", train(medv ~ lstat + rm, Boston[seq(1, 506, 4), ], "svmLinear2", tuneGrid = data.frame(cost = 1), trControl = none), Boston[c("lstat", "rm")], value)
+  keep("caret-svm-labels", train(Species ~ ., iris, "svmLinear2", tuneGrid = data.frame(cost = 1), trControl = none), iris[1:4], label)
+  keep("caret-svm-classes", train(Species ~ ., iris, "svmLinear2", tuneGrid = data.frame(cost = 1), trControl = trainControl(method = "none", classProbs = TRUE)), iris[1:4], chances)
+  keep("caret-svm-weights", train(Class ~ Duration + Age, german, "svmLinearWeights", tuneGrid = data.frame(cost = 1, weight = 2), trControl = none), german[c("Duration", "Age")], label)
+  keep("caret-negbin", train(Days ~ Sex + Age, quine, "glm.nb", tuneGrid = data.frame(link = "log"), trControl = none), quine[c("Sex", "Age")], value)
+  keep("caret-xy-factors", train(whole[c("num", "fac", "ord")], whole$class, "ranger", num.threads = 1, num.trees = 15, tuneGrid = data.frame(mtry = 2, splitrule = "gini", min.node.size = 5), trControl = trainControl(method = "none", classProbs = TRUE)), whole[c("num", "fac", "ord")], function(f, d) list(label = predict(f, d), probabilities = as.matrix(predict(f, d, type = "prob"))))
+  keep("caret-xy-rpart-scaled", train(birthwt[c("age", "lwt", "race")], factor(birthwt$low, labels = c("no", "yes")), "rpart", preProcess = c("center", "scale"), tuneGrid = data.frame(cp = 0.02), trControl = none), birthwt[c("age", "lwt", "race")], function(f, d) list(label = predict(f, d, na.action = na.pass), probabilities = as.matrix(predict(f, d, type = "prob", na.action = na.pass))))
 }

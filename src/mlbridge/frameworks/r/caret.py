@@ -19,8 +19,8 @@ from .values import Numeric, categorical_field, numeric_field, refuse
 __all__ = ["Train"]
 
 _METHODS = frozenset(
-    {"lm", "lmStepAIC", "glm", "glmStepAIC", "rpart", "rpart1SE", "rpart2", "rf", "ranger"}
-    | {"gbm", "glmnet", "nnet", "multinom", "lda", "qda", "polr"}
+    {"lm", "lmStepAIC", "glm", "glmStepAIC", "glm.nb", "rpart", "rpart1SE", "rpart2", "rf", "ranger"}
+    | {"gbm", "glmnet", "nnet", "multinom", "lda", "qda", "polr", "svmLinear2", "svmLinearWeights"}
 )
 _SHOWS_MISSING = frozenset({"lm", "glm", "nnet", "multinom", "lda", "qda", "polr"})  # arithmetic over every column
 
@@ -46,7 +46,8 @@ class Train(Family):
         if make is None:
             raise refuse(f"caret over a model of class {'/'.join(self.chosen.classes)}")
         self.classes = [] if self.regression else level_values(model["levels"].strings())
-        self.final: Family = make(self.chosen, self._options())
+        kinds = {} if formula else named_lists(model.get("ptype"))
+        self.final: Family = make(self.chosen, self._options(), {n: v.levels for n, v in kinds.items() if v.levels})
 
     def _options(self) -> dict[str, Any]:
         if self.method == "glmnet":
@@ -92,10 +93,13 @@ class Train(Family):
     def _missing(self) -> str:
         return "allow" if self.frame is not None or any(s.missing == "allow" for s in self.final.outputs()) else "refuse"
 
+    def _labels_only(self) -> bool:
+        return [s.name for s in self.final.outputs()] == ["label"]
+
     def outputs(self) -> tuple[TensorSpec, ...]:
         if self.regression:
             return (prediction_spec(missing=self._missing()),)  # type: ignore[arg-type]
-        if self.method == "ranger" and len(self.final.outputs()) == 1 and self.final.outputs()[0].name == "label":
+        if self._labels_only():
             return label_output(self.classes, missing=self._missing())
         return class_outputs(self.classes, missing=self._missing())
 
@@ -104,7 +108,7 @@ class Train(Family):
         given = self.final.emit(ar, columns)
         if self.regression:
             out = {"prediction": given["prediction"]}
-        elif "label" in given and ("probabilities" in given or self.method == "ranger"):
+        elif "label" in given and ("probabilities" in given or self._labels_only()):
             out = given
         else:
             out = self._classes(ar, given)

@@ -144,6 +144,8 @@ def _components(steps: RObject, way: str) -> tuple[np.ndarray, tuple[str, ...]]:
         unmixing = steps["ica"]["K"].array() @ steps["ica"]["W"].array()
         return unmixing, tuple(f"ICA{j + 1}" for j in range(unmixing.shape[1]))
     rotation = steps["rotation"]
+    if len(rotation.dim) < 2:  # caret drops the matrix of one component
+        return rotation.array()[:, None], ("PC1",)
     labels = rotation.dimnames[1] or ()
     return rotation.array(), ("PC1",) if len(labels) == 1 else labels
 
