@@ -10,14 +10,16 @@ W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Co
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...conversion.graph import Graph
 
-__all__ = ["Arithmetic"]
+__all__ = ["NORMAL_LIMIT", "NORMAL_STEPS", "Arithmetic"]
 
 _NORMAL_CENTRE = (
     (2.2352520354606839287, 161.02823106855587881, 1067.6894854603709582, 18154.981253343561249, 0.065682337918207449113),
@@ -53,7 +55,35 @@ _NORMAL_TAIL = (
 _SQRT_32 = 5.656854249492380195
 _ONE_OVER_SQRT_2PI = 0.398942280401432677939946059934
 _DIGITS_KEPT = 1e-12  # of results a centre may cost
-_ATAN_TERMS = 12  # of a series in tan(pi/16) at most: the next is below 1e-17
+_ATAN_STEPS, _ATAN_POWERS = 16, 12  # pieces of one; powers of half a piece: the next is below 1e-17
+NORMAL_STEPS, NORMAL_LIMIT, _NORMAL_POWERS = 8, 8.25, 15
+
+
+@functools.cache
+def _atan_series() -> np.ndarray:
+    """Return the series of the arc tangent about -1 to 1: its derivatives are those of Im log(1 + ic), in powers of i / (1 + ic)."""
+    centres = _about(_ATAN_STEPS) / _ATAN_STEPS
+    powers = np.arange(1, _ATAN_POWERS)
+    ratio = 1j / (1 + 1j * centres[:, None]) / _ATAN_STEPS
+    return np.hstack([np.arctan(centres)[:, None], (-((-ratio) ** powers) / powers).imag])
+
+
+@functools.cache
+def _normal_series() -> np.ndarray:
+    """Return the series of the normal's distribution function: its derivatives are Hermite polynomials times the density."""
+    centres = _about(round(NORMAL_LIMIT * NORMAL_STEPS)) / NORMAL_STEPS
+    out = np.empty((len(centres), _NORMAL_POWERS))
+    out[:, 0] = [0.5 * math.erfc(-c / math.sqrt(2)) for c in centres]
+    before, hermite = np.zeros_like(centres), np.exp(-0.5 * centres**2) * _ONE_OVER_SQRT_2PI
+    for n in range(1, _NORMAL_POWERS):
+        out[:, n] = (-1.0) ** (n - 1) * hermite / (math.factorial(n) * float(NORMAL_STEPS) ** n)
+        before, hermite = hermite, centres * hermite - (n - 1) * before
+    return out
+
+
+def _about(most: int) -> np.ndarray:
+    """Return 0, 1, …, most, and -most, …, -1: the places of a table."""
+    return np.concatenate([np.arange(most + 1), np.arange(-most, 0)]).astype(np.float64)
 
 
 class Arithmetic:
@@ -199,18 +229,34 @@ class Arithmetic:
         x = self.value(x)
         beyond = self.op("Sign", self.graph.add("Shrink", x, lambd=1.0))
         t = self.where(self.op("Greater", self.op("Abs", x), 1.0), self.div(-1.0, x), x)
-        for _ in range(2):  # half the angle, twice: the series then needs few terms
-            t = self.div(t, self.add(1.0, self.op("Sqrt", self.add(1.0, self.mul(t, t)))))
-        return self.mul(t, self.series(self.mul(t, t), [4.0 * (-1) ** k / (2 * k + 1) for k in range(_ATAN_TERMS)])), beyond
+        return self.tabulated(self.mul(t, float(_ATAN_STEPS)), _atan_series()), beyond
 
-    def series(self, x: str, coefficients: Any) -> str:
-        """Sum c[k] x^k, all powers at once: for coefficients whose terms do not cancel; same shape as x."""
-        return self.flat(self._powers(x, np.asarray(coefficients)[:, None]), axis=-1)
+    def tabulated(self, x: str, series: np.ndarray, axes: Sequence[int] = (-1,)) -> str:
+        """Return a function of x by its Taylor series about the whole number next to x, for |x| within the table.
+
+        Parameters
+        ----------
+        x : str
+            Values of any shape; a NaN gives a NaN.
+        series : ndarray, (numbers, powers)
+            About 0, 1, …, m and then -m, …, -1, as Gather counts negative places.
+        axes : sequence of int
+            Which to sum over: the powers, and with them axes of one.
+        """
+        near = self.op("Round", self.graph.add("Shrink", x, lambd=0.0))  # by its definition Shrink makes 0 of NaN
+        apart = self.graph.add("Unsqueeze", self.sub(x, near), self.graph.const([-1], "int64"))
+        powers = self.op("Pow", apart, np.arange(series.shape[1], dtype=np.float64))
+        terms = self.mul(powers, self.graph.add("Gather", self.graph.const(series), self.graph.cast(near, "int64"), axis=0))
+        return self.graph.add("ReduceSum", terms, self.graph.const(list(axes), "int64"), keepdims=0)
 
     def _powers(self, x: str, coefficients: np.ndarray) -> str:
         """Return the sums of powers times coefficients (powers, m), on an axis of their own."""
         deep = self.graph.add("Unsqueeze", x, self.graph.const([-1], "int64"))
         return self.matmul(self.op("Pow", deep, np.arange(len(coefficients), dtype=np.float64)), coefficients)
+
+    def normal_between(self, steps: str) -> str:
+        """Return `normal` of steps / NORMAL_STEPS, within NORMAL_LIMIT, ("rows", 1) to ("rows",)."""
+        return self.tabulated(steps, _normal_series(), axes=(-2, -1))
 
     def normal(self, x: Any) -> str:
         """The distribution function of the standard normal (R's pnorm)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .arithmetic import Arithmetic
+from .arithmetic import NORMAL_STEPS, Arithmetic
 from .robject import RObject
 from .values import refuse
 
@@ -41,11 +41,12 @@ def inverse_link(ar: Arithmetic, link: str, predictor: Callable[..., str], famil
         return ar.exp(_one(ar, "ReduceMax", predictor([(1.0, 0.0), (_FLAT, np.log(_EPSILON))])))
     if link == "sqrt":
         return _one(ar, "ReduceSumSquare", predictor([(1.0, 0.0)]))
+    if link == "probit":
+        steps = predictor([(float(NORMAL_STEPS), 0.0)])
+        return ar.normal_between(ar.clamp(steps, -_PROBIT_LIMIT * NORMAL_STEPS, _PROBIT_LIMIT * NORMAL_STEPS))
     eta = predictor()
     if link == "identity":
         return eta
-    if link == "probit":
-        return ar.normal(ar.clamp(eta, -_PROBIT_LIMIT, _PROBIT_LIMIT))
     if link == "cauchit":
         return ar.cauchy(ar.clamp(eta, -_CAUCHIT_LIMIT, _CAUCHIT_LIMIT))
     if link == "cloglog":
