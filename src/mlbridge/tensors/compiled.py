@@ -41,11 +41,7 @@ _LARGE = 4096  # values; fewer are searched as quickly as an answer is
 
 def read_row(signature: Signature) -> Callable[[Sequence[np.ndarray]], dict[str, Any]]:
     """Compile the way from outputs of one row to a record of its own: Python scalars, level values, and a row of what has several."""
-    readers = [(s.name, _reader(s)) for s in signature.outputs]
-    if len(readers) == 1:
-        name, read = readers[0]
-        return lambda results: {name: read(results[0])}
-    return lambda results: {name: read(values) for (name, read), values in zip(readers, results)}
+    return _named([(s.name, _reader(s)) for s in signature.outputs])
 
 
 def row_reader(signature: Signature) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
@@ -65,11 +61,17 @@ def _reader(spec: TensorSpec) -> Callable[[np.ndarray], Any]:
 
 def read_arrays(signature: Signature, decoders: Mapping[str, Callable]) -> Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]:
     """Compile the way from outputs to arrays of their own by name, codes decoded."""
-    if len(signature.outputs) == 1 and not decoders:
-        name = signature.outputs[0].name
-        return lambda results: {name: results[0].copy()}
-    ways = [(s.name, decoders.get(s.name)) for s in signature.outputs]
-    return lambda results: {n: r.copy() if decode is None else decode(r) for (n, decode), r in zip(ways, results)}
+    return _named([(s.name, decoders.get(s.name, np.ndarray.copy)) for s in signature.outputs])
+
+
+def _named(ways: Sequence[tuple[str, Callable[[np.ndarray], Any]]]) -> Callable[[Sequence[np.ndarray]], dict[str, Any]]:
+    """Compile outputs, each read in its way, to a dict; one and two are written out, for a loop costs as much as their reading."""
+    (first, read), (second, read_second) = ways[0], ways[-1]
+    if len(ways) == 1:
+        return lambda results: {first: read(results[0])}
+    if len(ways) == 2:
+        return lambda results: {first: read(results[0]), second: read_second(results[1])}
+    return lambda results: {name: way(values) for (name, way), values in zip(ways, results)}
 
 
 def write_array(signature: Signature) -> Writer | None:
