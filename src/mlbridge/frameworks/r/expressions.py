@@ -326,14 +326,12 @@ class Evaluator:
         right, lowest = bool(named.get("right", True)), bool(named.get("include.lowest", False))
         breaks = np.sort(np.asarray(breaks, dtype=np.float64))
         ar, graph = self.ar, self.ar.graph
-        over = graph.cast(ar.op("Greater" if right else "GreaterOrEqual", x.name, breaks[None, :]), "float64")
-        count = ar.total(over)
+        count = ar.total(graph.cast(ar.op("Greater" if right else "GreaterOrEqual", x.name, breaks[None, :]), "int64"))
         if lowest:
-            edge = graph.cast(ar.op("Equal", x.name, breaks[0] if right else breaks[-1]), "float64")
-            count = ar.add(count, edge) if right else ar.sub(count, edge)
-        code = graph.add("Sub", graph.cast(count, "int64"), graph.const([[1]], "int64"))
+            edge = graph.cast(ar.op("Equal", x.name, breaks[0] if right else breaks[-1]), "int64")
+            count = graph.add("Add" if right else "Sub", count, edge)
         parts = len(breaks) - 1
-        code = graph.add("Where", graph.add("Equal", code, graph.const([[parts]], "int64")), graph.const([[-1]], "int64"), code)
+        code = graph.add("Gather", graph.const([-1, *range(parts), -1], "int64"), count, axis=0)  # below all, and above
         if isinstance(labels, np.bool_) and not labels:
             names = tuple(str(i + 1) for i in range(parts))
             return Numeric(look_up(ar, Factor(code, names), np.arange(1, parts + 1)))

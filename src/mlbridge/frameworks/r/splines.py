@@ -1,6 +1,6 @@
 """Polynomial and spline bases as ONNX: poly, ns, bs, evaluated as R's `makepredictcall` leaves them.
 
-A spline is a table of local polynomials, one row an interval: find the interval, gather its coefficients, run Horner.
+A spline is a table of local polynomials, one row an interval: find the interval, gather its coefficients, weigh the powers.
 
 References
 ----------
@@ -80,15 +80,13 @@ def _raise(pieces: list, knots: np.ndarray, i: int, k: int, left: float) -> np.n
 def _evaluate(ar: Arithmetic, x: str, breaks: np.ndarray, origins: np.ndarray, table: np.ndarray) -> str:
     """Evaluate row `number of breaks below x` of a table (intervals, functions, powers); NaN stays NaN."""
     graph = ar.graph
-    above = graph.cast(ar.op("GreaterOrEqual", x, breaks[None, :]), "float64")
-    index = graph.cast(ar.flat(ar.total(above)), "int64")
+    index = ar.total(graph.cast(ar.op("GreaterOrEqual", x, breaks[None, :]), "int64"), keep=False)
     offset = ar.sub(x, graph.add("Gather", graph.const(origins[:, None]), index, axis=0))
-    out = None
-    for power in range(table.shape[2] - 1, -1, -1):
-        coefficients = graph.add("Gather", graph.const(np.ascontiguousarray(table[:, :, power])), index, axis=0)
-        out = coefficients if out is None else ar.add(ar.mul(out, offset), coefficients)
-    assert out is not None
-    return ar.add(out, ar.mul(offset, 0.0))
+    powers = ar.op("Pow", graph.add("Unsqueeze", offset, graph.const([1], "int64")), np.arange(max(table.shape[2], 2), dtype=np.float64))
+    if table.shape[2] == 1:  # steps: a power more carries what is missing
+        table = np.concatenate([table, np.zeros_like(table)], axis=2)
+    terms = ar.mul(powers, graph.add("Gather", graph.const(np.ascontiguousarray(table)), index, axis=0))
+    return graph.add("ReduceSum", terms, graph.const([2], "int64"), keepdims=0)
 
 
 def bs(ar: Arithmetic, x: str, knots: np.ndarray, boundary: np.ndarray, degree: int, intercept: bool) -> str:
