@@ -171,6 +171,44 @@ def test_any_thread_may_ask(fitted):
     np.testing.assert_allclose(np.concatenate(got), want, rtol=1e-12)  # R's matrix product may group rows differently
 
 
+@pytest.mark.parametrize(
+    "keep",
+    [
+        "kept <<- newdata",
+        "kept <<- list(x = newdata$x)",
+        "{ f <- function() newdata; kept <<- list(x = function() f()$x) }",
+        "{ x <- newdata$x; delayedAssign('late', x); here <- environment(); kept <<- list(x = function() get('late', here)) }",
+        "kept <<- list(x = structure(newdata$x, mark = 1))",
+    ],
+    ids=["frame", "vector", "closure", "promise", "attributes"],
+)
+def test_what_a_model_keeps_of_a_question_stays_as_it_was(tmp_path, keep):
+    path = tmp_path / "keeps.R"
+    path.write_text(f"""
+        kept <- NULL
+        run <- function(newdata) {{
+          if (newdata$x[1, 1] == 3) {keep}
+          x <- if (is.function(kept$x)) kept$x() else kept$x
+          list(y = newdata$x[, 2L] + if (is.null(x)) 0 else 100 * x[1, 1])
+        }}
+    """)
+    matrix = mb.Signature([mb.TensorSpec("x", "float64", ("rows", 2))], [mb.TensorSpec("y", "float64", ("rows",))])
+    with mb.load(f"r+inproc:{path}", trust="code", signature=matrix) as model:
+        got = [model.run({"x": np.full((2, 2), float(i))})["y"].tolist() for i in range(1, 7)]
+    assert got == [[1, 1], [2, 2], [303, 303], [304, 304], [305, 305], [306, 306]]
+
+
+def test_a_question_like_the_last_is_a_question_of_its_own(tmp_path):
+    path = tmp_path / "changes.R"
+    path.write_text("run <- function(newdata) { newdata$x[] <- newdata$x * 2; newdata$z <- 1; list(y = newdata$x[, 1L] + newdata$w) }")
+    inputs = [mb.TensorSpec("x", "float64", ("rows", 2), missing="allow"), mb.TensorSpec("w", "float64", ("rows",))]
+    signature = mb.Signature(inputs, [mb.TensorSpec("y", "float64", ("rows",), missing="allow")])
+    with mb.load(f"r+inproc:{path}", trust="code", signature=signature) as model:
+        for rows, value in [(2, 1.0), (2, 2.0), (2, np.nan), (3, 3.0), (2, 4.0), (2, 5.0)]:
+            got = model.run({"w": np.ones(rows), "x": np.full((rows, 2), value)})["y"]
+            np.testing.assert_array_equal(got, np.full(rows, 2 * value + 1))
+
+
 def test_options_of_workers_are_refused(fitted):
     with pytest.raises(InputError, match="memory_mb"):
         mb.load(f"r+inproc:{fitted / 'lm.rds'}", trust="code", options={"r": {"memory_mb": 100}})

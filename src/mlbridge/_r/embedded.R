@@ -1,17 +1,19 @@
 # R inside another process: the same methods as the worker's, asked without frames; and no way for a model to end the host.
 # Evaluated after the other files, in their environment, before it is attached.
 
-.left <- new.env()  # by the last call: why it did not answer, where the process was before it moved
+.left <- list2env(list(moved = FALSE))  # by the last call: why it did not answer, where the process was before it moved
 
 .no_quit <- function(save = "default", status = 0, runLast = TRUE)
   stop("the model asked R to quit, which would end the whole process", call. = FALSE)
 
 .setwd <- function(dir) {
+  .left$moved <- TRUE
   if (is.null(.left$folder)) .left$folder <- getwd()
   .Internal(setwd(dir))
 }
 
 .setlocale <- function(category = "LC_ALL", locale = "") {
+  .left$moved <- TRUE
   if (is.null(.left$locale)) .left$locale <- Sys.getlocale()
   .left$set_locale(category, locale)
 }
@@ -30,10 +32,12 @@ guard_host <- function() {
 }
 
 .put_place_back <- function() {
+  if (!.left$moved) return()
   if (!is.null(.left$folder)) setwd(.left$folder)
   if (!is.null(.left$locale)) for (part in strsplit(strsplit(.left$locale, ";")[[1L]], "="))
     if (part[1L] %in% .LC.categories) suppressWarnings(.left$set_locale(part[1L], part[2L]))
   .left$folder <- .left$locale <- NULL
+  .left$moved <- FALSE
 }
 
 .texts <- function(refusal) {
@@ -44,16 +48,11 @@ guard_host <- function() {
 
 # The outputs as plain vectors, and what each is in the words of a frame.
 .for_host <- function(out) {
-  names <- names(out)
   codes <- integer(length(out))
   for (i in seq_along(out)) {
-    v <- out[[i]]
-    if (is.double(v)) codes[i] <- 13L
-    else {
-      v <- frame_value(names[i], v)
-      codes[i] <- if (is.double(v)) 13L else if (is.integer(v)) 4L else if (is.logical(v)) 1L else 14L
-      out[[i]] <- if (is.character(v)) enc2utf8(v) else v
-    }
+    v <- frame_value(names(out)[i], out[[i]])
+    codes[i] <- if (is.double(v)) 13L else if (is.integer(v)) 4L else if (is.logical(v)) 1L else 14L
+    out[[i]] <- if (is.character(v)) enc2utf8(v) else v
   }
   list(codes, out)
 }
@@ -65,10 +64,10 @@ guard_host <- function() {
 
 .remember_interrupt <- function(e) .left$refusal <- .refusal(class = "CancelledError", message = "the call was interrupted")
 
-# As `guarded`, but errors and interrupts leave by R's jump to the host, who asks for `embedded_refusal()`: catching them
-# here would cost a small call as much again.
-.watched <- function(work) withCallingHandlers(work, warning = .log_warning, message = .log_message, error = .remember,
-  interrupt = .remember_interrupt)
+# As those of `guarded`, but errors and interrupts leave by R's jump to the host, who asks for `embedded_refusal()`:
+# catching them here would cost a small call as much again.
+.handlers <- list(warning = .log_warning, message = .log_message, error = .remember, interrupt = .remember_interrupt)
+.heard <- names(.handlers)
 
 embedded_refusal <- function() {
   .put_place_back()
@@ -82,15 +81,20 @@ embedded_refusal <- function() {
       hint = "r: keeps such a model in a process of its own"))
 }
 
+# Asks a model: the answers for the host, one vector of numbers as it is.
 .asked <- function(held, feeds, wanted) {
-  got <- .watched(.for_host(run_model(held, feeds, wanted)))
-  if (!is.null(.left$folder) || !is.null(.left$locale)) .put_place_back()
-  got
+  .watch(.heard, .handlers)
+  got <- run_model(held, feeds, wanted)
+  if (.left$moved) .put_place_back()
+  if (length(got) == 1L && is.double(v <- got[[1L]]) && is.null(attributes(v))) v else .for_host(got)
 }
 
-# Loads a model: a function from feeds and wanted outputs to (codes, values), or (14, the signature that R found).
+# Loads a model: a function from feeds and wanted outputs to their answers, or the signature that R found, as an answer.
 embedded_load <- function(tensors) {
-  held <- .watched(load_model(tensors))
+  .watch(.heard, .handlers)
+  held <- load_model(tensors)
   .put_place_back()
-  if (!is.null(held$signature)) list(14L, list(held$signature)) else list(0L, function(feeds, wanted) .asked(held, feeds, wanted))
+  if (!is.null(held$signature)) return(list(14L, list(held$signature)))
+  held$lets_go <- held$raw  # the host fills the same vectors anew where nobody holds them: a list that nobody needs does
+  list(0L, function(feeds, wanted) .asked(held, feeds, wanted))
 }

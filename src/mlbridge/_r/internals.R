@@ -7,8 +7,10 @@
 .bytes <- function(v) .Internal(writeBin(v, raw(), NA_integer_, .swap, FALSE))
 .flush <- function(con) .Internal(flush(con))
 .hear_interrupts <- function(yes) .Internal(interruptsSuspended(!yes))
-same_start <- function() if (is.null(globalenv()$.Random.seed) || globalenv()$.Random.seed[1L] != 10403L)
-  set.seed(0, "default", "default", "default") else .Internal(set.seed(0, NULL, NULL, NULL))
+same_start <- function() if (sum(globalenv()$.Random.seed[1L]) == 10403L) .Internal(set.seed(0, NULL, NULL, NULL)) else
+  set.seed(0, "default", "default", "default")
+# As `withCallingHandlers`, for the rest of the function it is written out in.
+.watch <- function(classes, handlers) .Internal(.addCondHands(classes, handlers, globalenv(), NULL, TRUE))
 
 # A call of R's costs more than what most of these do: in the functions that each call goes through they are written out.
 .written_out <- function(e, words) {
@@ -19,7 +21,7 @@ same_start <- function() if (is.null(globalenv()$.Random.seed) || globalenv()$.R
 }
 
 write_out <- function(room, names) {
-  words <- mget(c(".read", ".write", ".bytes", ".flush", ".hear_interrupts", "same_start"), room)
+  words <- mget(c(".read", ".write", ".bytes", ".flush", ".hear_interrupts", "same_start", ".watch"), room)
   for (name in names) {
     f <- room[[name]]
     body(f) <- .written_out(body(f), words)

@@ -13,12 +13,13 @@ import functools
 import importlib.metadata
 import logging
 import os
-import queue
 import re
+import select
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,29 +36,58 @@ _STACK_BYTES = 64 << 20  # R's own default is 8 MiB; deep trees and formulas rec
 _STACK_SHARE = 0.85  # R refuses to go deeper; the rest is for C code that does not ask
 _POLL_US = 20_000  # how often R's own waits (Sys.sleep, sockets) look for an interrupt
 _AGAIN_S = 0.05  # code may swallow an interrupt: it is sent again until the grace is over
+_LONGEST_POLL_MS = 1e6  # who waits looks again
+_ONE = (1).to_bytes(8, sys.byteorder)  # a ring
+_MOST_RINGS = 1 << 12  # bytes
 _START = "mlbridge-r"
 _PIN = "pip install 'rpy2<3.6.6' 'rpy2-rinterface<3.6.6'"
+
+
+class _Bell:
+    """Wakes the thread that waits, in half a lock's time: a write lets go of the interpreter before that thread wants it.
+
+    It may have rung for somebody before: who was woken looks whether it is for him.
+    """
+
+    __slots__ = ("_ear", "_hand", "_poll")
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self._ear = self._hand = os.eventfd(0)
+        else:
+            self._ear, self._hand = os.pipe()
+        self._poll: Any = None
+
+    def ring(self) -> None:
+        """Wake the thread that waits, now or when it comes."""
+        os.write(self._hand, _ONE)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when it rang, or after so many seconds."""
+        if timeout_s is not None:
+            if not hasattr(select, "poll"):  # Windows
+                timer = threading.Timer(timeout_s, self.ring)
+                timer.daemon = True
+                timer.start()
+            else:
+                if self._poll is None:
+                    self._poll = select.poll()
+                    self._poll.register(self._ear, select.POLLIN)
+                if not self._poll.poll(min(max(timeout_s * 1e3, 0.0), _LONGEST_POLL_MS)):
+                    return
+        os.read(self._ear, _MOST_RINGS)
 
 
 class _Job:
     """One piece of work for the R thread, waited for by its caller."""
 
-    __slots__ = ("abandoned", "error", "finished", "gate", "result", "work")
+    __slots__ = ("abandoned", "bell", "error", "finished", "result", "work")
 
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[], Any], bell: _Bell | None) -> None:
+        self.work, self.bell = work, bell
         self.result: Any = None
         self.error: BaseException | None = None
         self.finished = self.abandoned = False
-        self.gate = threading.Lock()
-        self.gate.acquire()
-
-    def wake(self) -> None:
-        """Let the caller look: the work is done or the call was cancelled."""
-        try:  # noqa: SIM105 - in every call; half the time of suppress
-            self.gate.release()
-        except RuntimeError:
-            pass  # open already
 
 
 class EmbeddedR:
@@ -73,7 +103,9 @@ class EmbeddedR:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
-        self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._jobs: deque[_Job] = deque()
+        self._come = _Bell()
+        self._bells: deque[_Bell] = deque()  # of calls that ended
         self._lock = threading.Lock()  # of what runs now, against late interrupts
         self._current: _Job | None = None
         self._stuck: _Job | None = None
@@ -103,14 +135,19 @@ class EmbeddedR:
             raise ClosedError("R runs in the process this one was forked from", hint="use r:, or start processes by spawn", runtime="r")
         if self._stuck is not None and not self._stuck.finished:
             raise _busy()
-        job = _Job(work)
-        forget = None if deadline is None else deadline.on_cancel(job.wake)
-        self._queue.put(job)
         try:
-            while not job.finished:
-                left = None if deadline is None else deadline.remaining_s()
-                job.gate.acquire(timeout=-1 if left is None else min(max(left, 0.0), threading.TIMEOUT_MAX))
-                if not job.finished and deadline is not None:
+            bell = self._bells.pop()
+        except IndexError:
+            bell = _Bell()
+        job = _Job(work, bell)
+        forget = None if deadline is None else deadline.on_cancel(bell.ring)
+        self._submit(job)
+        try:
+            while True:
+                bell.wait(None if deadline is None else deadline.remaining_s())
+                if job.finished:
+                    break
+                if deadline is not None:
                     deadline.check()
         except BaseException:
             self._give_up(job, grace_s)
@@ -118,13 +155,18 @@ class EmbeddedR:
         finally:
             if forget is not None:
                 forget()
+            self._bells.append(bell)
         if job.error is not None:
             raise job.error
         return job.result
 
     def later(self, work: Callable[[], Any]) -> None:
         """Run something on the R thread when its turn comes; nobody waits for it."""
-        self._queue.put(_Job(work))
+        self._submit(_Job(work, None))
+
+    def _submit(self, job: _Job) -> None:
+        self._jobs.append(job)
+        self._come.ring()
 
     # ------------------------------------------------------------ interrupts
 
@@ -146,31 +188,35 @@ class EmbeddedR:
         else:
             return
         self._stuck = job
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                waiting = self._queue.get_nowait()
+                waiting = self._jobs.popleft()
                 waiting.error = _busy()
-                waiting.finished = True
-                waiting.wake()
+                _finish(waiting)
 
     # ------------------------------------------------------------ the thread
 
     def _work(self) -> None:
         while True:
-            job = self._queue.get()
-            with self._lock:
-                self._current = None if job.abandoned else job
-            if not job.abandoned:
-                try:
-                    job.result = job.work()
-                except BaseException as exc:  # noqa: BLE001 - handed to the caller
-                    job.error = exc
-            with self._lock:
-                self._current = None
-                self.rlib.R_interrupts_pending = 0  # one that came too late is nobody's
-            job.finished = True
-            job.wake()
-            del job  # else the last answer lives until the next question
+            self._come.wait()
+            try:
+                while True:
+                    self._do(self._jobs.popleft())
+            except IndexError:
+                pass  # none left
+
+    def _do(self, job: _Job) -> None:
+        with self._lock:
+            self._current = None if job.abandoned else job
+        if not job.abandoned:
+            try:
+                job.result = job.work()
+            except BaseException as exc:  # noqa: BLE001 - handed to the caller
+                job.error = exc
+        with self._lock:
+            self._current = None
+            self.rlib.R_interrupts_pending = 0  # one that came too late is nobody's
+        _finish(job)
 
     def _start(self, embedded: Any, callbacks: Any) -> Any:
         """Start R and load mlbridge's methods; return the environment they are in."""
@@ -180,6 +226,8 @@ class EmbeddedR:
         _bound_stack(rlib, ffi)
         # R_tryEval that prints no error: what went wrong is told by the exception
         self._try = ffi.cast("SEXP(*)(SEXP, SEXP, int *)", _address("R_tryEvalSilent"))
+        self.holders = ffi.cast("int(*)(SEXP)", _address("REFCNT"))  # how many hold an R object; 0 where R (< 4) does not count
+        self.type_of = ffi.cast("int(*)(SEXP)", _address("TYPEOF"))
         self.allocate_matrix = ffi.cast("SEXP(*)(unsigned int, int, int)", _address("Rf_allocMatrix"))
         self.names_symbol = rlib.Rf_install(b"names")
         rlib.ptr_R_ProcessEvents = ffi.NULL  # there is no window; a call into Python each time R looks up would cost a third
@@ -198,7 +246,7 @@ class EmbeddedR:
                 options(warn = 1, keep.source = FALSE, error = NULL)
                 part <- new.env(parent = globalenv())
                 for (f in c({files})) sys.source(file.path({_quoted(here)}, f), part)
-                part$write_out(part, "run_model")
+                part$write_out(part, c("run_model", ".asked", "embedded_load"))
                 part$guard_host()
                 attach(part, name = "mlbridge")
                 .Internal(seterrmessage(""))
@@ -236,6 +284,12 @@ class EmbeddedR:
         if os.getpid() == self._owner and self._current is None:
             with contextlib.suppress(Exception):
                 self.call(lambda: self.evaluate_text("unlink(tempdir(), recursive = TRUE)"), deadline=Deadline(2.0))
+
+
+def _finish(job: _Job) -> None:
+    job.finished = True
+    if job.bell is not None:
+        job.bell.ring()
 
 
 def _busy() -> BridgeError:

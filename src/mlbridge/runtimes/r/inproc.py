@@ -16,7 +16,7 @@ from ...workers import fit_outputs
 from ...workers.answers import rows_of
 from ...workers.lane import foreign_error
 from .embedded import EmbeddedR, embedded_r
-from .values import Scope, from_r, named_list, strings_from_r, to_r
+from .values import REAL, KeptCall, Scope, from_r, named_list, numbers_from_r, strings_from_r, to_r
 
 __all__ = ["InprocSession", "open_inproc", "signature_inproc"]
 
@@ -73,6 +73,7 @@ class InprocSession:
         self._r, self._model, self._grace_s = r, model, grace_s
         self._owner = os.getpid()
         self._closed = False
+        self._kept: KeptCall | None = None  # touched on the R thread only
 
     def run(
         self, feeds: Mapping[str, Array], /, *, outputs: Sequence[str] | None = None, deadline: Deadline | None = None
@@ -96,10 +97,21 @@ class InprocSession:
         return fit_outputs(self.signature, answers, wanted=outputs, rows=rows_of(self.signature, feeds), runtime="r")
 
     def _ask(self, feeds: Mapping[str, Array], wanted: list[str] | None) -> list[Array] | MlbridgeError:
-        r = self._r
+        r, kept = self._r, self._kept
+        if wanted is None and kept is not None and kept.fill(feeds):
+            return _evaluate(r, kept.call)
         with Scope(r) as scope:
             asked = r.rlib.R_NilValue if wanted is None else to_r(scope, np.array(wanted, object))
-            return _evaluate(scope, r.rlib.Rf_lang3(self._model, named_list(scope, feeds), asked))
+            call = scope.keep(r.rlib.Rf_lang3(self._model, named_list(scope, feeds), asked))
+            if wanted is None and KeptCall.keepable(feeds):
+                self._forget()
+                self._kept = KeptCall(r, call, feeds)
+            return _evaluate(r, call)
+
+    def _forget(self) -> None:
+        if self._kept is not None:
+            self._kept.release()
+            self._kept = None
 
     def close(self) -> None:
         """Let R forget the model; harmless when repeated."""
@@ -107,36 +119,41 @@ class InprocSession:
             return
         self._closed = True
         if os.getpid() == self._owner:
-            r, model = self._r, self._model
-            r.later(lambda: r.rlib.R_ReleaseObject(model))
+            self._r.later(self._release)
         if hasattr(self.keep, "close"):
             self.keep.close()
+
+    def _release(self) -> None:
+        self._forget()
+        self._r.rlib.R_ReleaseObject(self._model)
 
 
 def _load(r: EmbeddedR, tensors: Mapping[str, Any]) -> Any:
     """Return the model as an R function that is preserved, or the text of the signature that R found."""
     with Scope(r) as scope:
-        got = _evaluate(scope, r.rlib.Rf_lang2(r.rlib.Rf_install(b"embedded_load"), named_list(scope, tensors)))
+        got = _evaluate(r, scope.keep(r.rlib.Rf_lang2(r.rlib.Rf_install(b"embedded_load"), named_list(scope, tensors))))
     if isinstance(got, MlbridgeError):
         raise got
     return str(got[0][0]) if isinstance(got, list) else got
 
 
-def _evaluate(scope: Scope, call: Any) -> Any:
-    """Return what R answers to a call: the outputs, a function that is preserved, or the error that it left with."""
-    r = scope.r
-    rlib = r.rlib
-    answer = r.evaluate(scope.keep(call), r.methods)
-    if answer is None:
-        return _refusal(scope)
-    scope.keep(answer)
-    codes, values = rlib.VECTOR_ELT(answer, 0), rlib.VECTOR_ELT(answer, 1)
-    kinds = rlib.INTEGER(codes)
-    count = rlib.Rf_xlength(codes)
-    if count == 1 and kinds[0] == 0:
-        rlib.R_PreserveObject(values)
-        return values
-    return [from_r(r, rlib.VECTOR_ELT(values, i), kinds[i]) for i in range(count)]
+def _evaluate(r: EmbeddedR, call: Any) -> Any:
+    """Return what R answers to a protected call: the outputs, a function that is preserved, or the error that it left with."""
+    answer = r.evaluate(call, r.methods)
+    if answer is not None and r.type_of(answer) == REAL:  # read before R does anything else, so it needs no protection
+        return [numbers_from_r(r, answer)]
+    with Scope(r) as scope:
+        if answer is None:
+            return _refusal(scope)
+        rlib = r.rlib
+        scope.keep(answer)
+        codes, values = rlib.VECTOR_ELT(answer, 0), rlib.VECTOR_ELT(answer, 1)
+        kinds = rlib.INTEGER(codes)
+        count = rlib.Rf_xlength(codes)
+        if count == 1 and kinds[0] == 0:
+            rlib.R_PreserveObject(values)
+            return values
+        return [from_r(r, rlib.VECTOR_ELT(values, i), kinds[i]) for i in range(count)]
 
 
 def _refusal(scope: Scope) -> MlbridgeError:

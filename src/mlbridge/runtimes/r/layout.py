@@ -23,7 +23,7 @@ def layout(signature: Signature) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        `in.name` the blocks; `col.*` one entry a column of them (`col.input` counts from 1; `col.kind` is number, text,
+        `in.name` the blocks (`in.gaps` whether values may be missing); `col.*` one entry a column of them (`col.input` counts from 1; `col.kind` is number, text,
         codes, ordered, bools or whole), levels one after the other with a count each; `out.*` the outputs.
 
     Examples
@@ -39,6 +39,7 @@ def layout(signature: Signature) -> dict[str, np.ndarray]:
     levels = [_levels(c) for _, c, _ in columns]
     return {
         "in.name": _texts(s.name for s in signature.inputs),
+        "in.gaps": np.array([s.missing == "allow" for s in signature.inputs], bool),
         "col.input": _numbers(i for i, _, _ in columns),
         "col.name": _texts(c.name for _, c, _ in columns),
         "col.kind": _texts(_kind(c, spec) for _, c, spec in columns),

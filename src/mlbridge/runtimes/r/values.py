@@ -14,14 +14,15 @@ from ...errors import InputError
 from ...interfaces import Array
 from ...signature import DTYPES
 
-__all__ = ["Scope", "from_r", "named_list", "strings_from_r", "to_r"]
+__all__ = ["REAL", "KeptCall", "Scope", "from_r", "named_list", "numbers_from_r", "strings_from_r", "to_r"]
 
-_LOGICAL, _INTEGER, _REAL, _STRING, _LIST = 10, 13, 14, 16, 19  # SEXPTYPEs
+_LOGICAL, _INTEGER, REAL, _STRING, _LIST = 10, 13, 14, 16, 19  # SEXPTYPEs
 _UTF8 = 1  # CE_UTF8
 _GUARDED_BYTES = 1 << 20  # above, R's own allocation error must have a caller to jump to
+_KEPT_BYTES = 1 << 20  # of inputs between calls, by each model
 _EXACT = 2**53
 _MOST_NAMES = 256
-_MODES = {_LOGICAL: "logical", _INTEGER: "integer", _REAL: "double", _STRING: "character"}
+_MODES = {_LOGICAL: "logical", _INTEGER: "integer", REAL: "double", _STRING: "character"}
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.int32), 4: np.dtype(np.int32), 13: np.dtype(np.float64)}  # by frame code
 _STRING_CODE = DTYPES["string"].frame
 
@@ -50,6 +51,55 @@ class Scope:
         self.r.rlib.Rf_unprotect(self._count)
 
 
+class KeptCall:
+    """A call of R's whose vectors of doubles are filled anew for the next question, if R has let go of them.
+
+    New vectors cost more than filling them: R's garbage collector goes round, and the memory is never in a cache.
+
+    Parameters
+    ----------
+    r : EmbeddedR
+        The running R.
+    call : R object
+        Preserved here until `release`; its first argument is the list of the feeds.
+    feeds : mapping of str to ndarray
+        What the list was made of; to be `keepable`.
+    """
+
+    def __init__(self, r: Any, call: Any, feeds: Mapping[str, Array]) -> None:
+        rlib = r.rlib
+        rlib.R_PreserveObject(call)
+        self.call, self._r = call, r
+        self._list = rlib.CAR(rlib.CDR(call))
+        self._parts = []
+        for i, (name, value) in enumerate(feeds.items()):
+            vector = rlib.VECTOR_ELT(self._list, i)
+            memory = np.frombuffer(r.ffi.buffer(rlib.REAL(vector), value.nbytes))
+            self._parts.append((name, vector, memory.reshape(value.shape, order="F")))
+
+    @staticmethod
+    def keepable(feeds: Mapping[str, Array]) -> bool:
+        """Whether the feeds are doubles and few enough to keep."""
+        return all(v.dtype == np.float64 and v.size for v in feeds.values()) and sum(v.nbytes for v in feeds.values()) <= _KEPT_BYTES
+
+    def fill(self, feeds: Mapping[str, Array]) -> bool:
+        """Put other feeds in the place of the last; False where they do not fit or R holds the last ones still."""
+        holders = self._r.holders
+        if len(feeds) != len(self._parts) or holders(self._list) != 1:
+            return False
+        for name, vector, view in self._parts:
+            value = feeds[name]
+            if value.shape != view.shape or value.dtype != view.dtype or holders(vector) != 1:
+                return False
+        for name, _, view in self._parts:
+            view[...] = feeds[name]
+        return True
+
+    def release(self) -> None:
+        """Let R forget the call."""
+        self._r.rlib.R_ReleaseObject(self.call)
+
+
 def to_r(scope: Scope, value: Any) -> Any:
     """Return an R vector, matrix or array of the values: column-major, rank 0 as one element.
 
@@ -71,7 +121,7 @@ def to_r(scope: Scope, value: Any) -> Any:
     kind, array = _as_r(array)
     r = scope.r
     rlib = r.rlib
-    if kind == _REAL and array.ndim == 2 and 0 < array.nbytes <= _GUARDED_BYTES:  # the way that small calls go
+    if kind == REAL and array.ndim == 2 and 0 < array.nbytes <= _GUARDED_BYTES:  # the way that small calls go
         vector = scope.keep(r.allocate_matrix(kind, *array.shape))
         r.ffi.memmove(rlib.REAL(vector), np.ascontiguousarray(array.T), array.nbytes)
         return vector
@@ -80,7 +130,7 @@ def to_r(scope: Scope, value: Any) -> Any:
         for i, text in enumerate(array.ravel(order="F").tolist()):
             rlib.SET_STRING_ELT(vector, i, _charsxp(rlib, text))
     elif array.size:
-        pointer = rlib.REAL(vector) if kind == _REAL else rlib.INTEGER(vector) if kind == _INTEGER else rlib.LOGICAL(vector)
+        pointer = rlib.REAL(vector) if kind == REAL else rlib.INTEGER(vector) if kind == _INTEGER else rlib.LOGICAL(vector)
         memory = np.frombuffer(r.ffi.buffer(pointer, array.nbytes), array.dtype)
         memory.reshape(array.shape, order="F")[...] = array
     if array.ndim > 1:
@@ -112,6 +162,15 @@ def _names(scope: Scope, names: tuple[str, ...]) -> Any:
             rlib.R_PreserveObject(vector)
             kept[names] = vector
     return vector
+
+
+def numbers_from_r(r: Any, value: Any) -> Array:
+    """Return a fresh array of an R vector of doubles without attributes."""
+    size = r.rlib.Rf_xlength(value)
+    out = np.empty(size)
+    if size:
+        r.ffi.memmove(out, r.rlib.REAL(value), out.nbytes)
+    return out
 
 
 def from_r(r: Any, value: Any, code: int) -> Array:
@@ -172,7 +231,7 @@ def _as_r(array: Array) -> tuple[int, Array]:
     if kind in "OUT":
         return _STRING, array.astype(object, copy=False)
     if array.dtype == np.float64:
-        return _REAL, array
+        return REAL, array
     if kind == "b":
         return _LOGICAL, array.astype(np.int32)
     if kind in "iu" and (array.dtype.itemsize < 4 or array.dtype == np.int32):
@@ -181,4 +240,4 @@ def _as_r(array: Array) -> tuple[int, Array]:
         raise InputError("R has no number of 16 bits; send float32", runtime="r")
     if kind in "iu" and array.dtype.itemsize == 8 and array.size and (array.max() > _EXACT or (kind == "i" and array.min() < -_EXACT)):
         raise InputError("a 64-bit integer beyond 2^53 has no exact form in R", runtime="r")
-    return _REAL, array.astype(np.float64)
+    return REAL, array.astype(np.float64)
