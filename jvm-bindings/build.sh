@@ -15,4 +15,6 @@ else
 fi
 mvn -B -q -ntp -f "$here/pom.xml" "$@" package
 mkdir -p "$here/../src/mlbridge/_jvm"
-cp "$here/worker/target/mlbridge-jvm.jar" "$here/../src/mlbridge/_jvm/mlbridge-jvm.jar"
+# put in place whole: a JVM that runs from the old one keeps it
+cp "$here/worker/target/mlbridge-jvm.jar" "$here/../src/mlbridge/_jvm/.mlbridge-jvm.jar"
+mv "$here/../src/mlbridge/_jvm/.mlbridge-jvm.jar" "$here/../src/mlbridge/_jvm/mlbridge-jvm.jar"

@@ -97,10 +97,21 @@ def test_a_package_keeps_the_jar_and_the_class(tmp_path):
     with mb.load(f"jvm:{EXAMPLES}#{PACKAGE}Churn", trust="code", sample=rows) as model:
         want = model.predict(rows)
         model.save(tmp_path / "churn.mlb")
-    with pytest.raises(errors.UntrustedArtifactError):
+    with pytest.raises(errors.UntrustedArtifactError, match=r"churn\.mlb") as caught:
         mb.load(tmp_path / "churn.mlb")
-    with mb.load(tmp_path / "churn.mlb", trust="code") as again:
-        np.testing.assert_array_equal(again.predict(rows)["probabilities"], want["probabilities"])
+    pin = caught.value.hint.split("'")[-2]  # the hint's hash is one that works
+    for trust in ("code", pin):
+        with mb.load(tmp_path / "churn.mlb", trust=trust) as again:
+            np.testing.assert_array_equal(again.predict(rows)["probabilities"], want["probabilities"])
+
+
+def test_a_package_keeps_the_parameters(tmp_path):
+    with mb.load(f"jvm:{EXAMPLES}#{PACKAGE}Echo", trust="code", options={"jvm": {"parameters": {"dtypes": ["int64"]}}}) as model:
+        signature = model.signature
+        model.save(tmp_path / "echo.mlb")
+    with mb.load(tmp_path / "echo.mlb", trust="code") as again:
+        assert again.signature == signature
+        np.testing.assert_array_equal(again.run({"int64": np.arange(3)[:, None]})["int64_out"], np.arange(3)[:, None])
 
 
 def test_a_runtime_on_the_class_path_is_found_by_name(tmp_path):
@@ -176,6 +187,10 @@ def test_a_model_that_ends_the_process_is_a_typed_error_and_lives_on(bad, what):
         ("overflow", "StackOverflowError", "java.lang.StackOverflowError"),
         ("memory", "out of memory", "java.lang.OutOfMemoryError"),
         ("deserialise", "REJECTED", "java.io.InvalidClassException"),
+        ("broken class", "ExceptionInInitializerError", "java.lang.ExceptionInInitializerError"),
+        ("broken class", "Could not initialize", "java.lang.NoClassDefFoundError"),
+        ("mute", r"Misbehaving\$Mute", PACKAGE + "Misbehaving$Mute"),
+        ("null", "answered null", "dev.mlbridge.MlbridgeException"),
     ],
 )
 def test_what_a_model_throws_is_an_inference_error_and_the_process_lives(bad, what, match, condition):
@@ -185,6 +200,14 @@ def test_what_a_model_throws_is_an_inference_error_and_the_process_lives(bad, wh
     assert caught.value.condition[0] == condition
     assert caught.value.runtime == "jvm"
     assert ask(bad, "fine", Deadline(60)) == 1.0
+    assert bad.pool.pids == before
+
+
+def test_an_output_that_is_null_is_absent_and_the_process_lives(bad):
+    before = bad.pool.pids
+    with pytest.raises(errors.InferenceError, match="output 'y' is absent"):
+        ask(bad, "null output")
+    assert ask(bad, "fine") == 1.0
     assert bad.pool.pids == before
 
 

@@ -310,3 +310,29 @@ def test_half_precision_numbers_are_judged_without_a_warning(target):
     assert _one(dtype=target).feeds(np.array([[1, 2]], np.float16))[0]["x"].tolist() == [[1, 2]]
     with pytest.raises(InputError, match="no exact"):
         _one(dtype=target).feeds(np.array([[np.inf, 2]], np.float16))
+
+
+def test_a_column_of_vectors_is_a_matrix():
+    """As pandas holds them: lists, arrays, or objects that know `toArray`, like Spark's vectors."""
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+
+    class Vector:
+        def __init__(self, values):
+            self.values = values
+
+        def toArray(self):  # noqa: N802
+            return np.array(self.values)
+
+    signature = Signature((TensorSpec("v", "float64", ("rows", 2)),), (TensorSpec("y", "float64", ("rows",)),))
+    want = np.array([[1.0, 2.0], [3.0, 4.5]])
+    for column in (want.tolist(), list(want), [Vector(r) for r in want.tolist()]):
+        feeds, _ = Coercion(signature).feeds(pd.DataFrame({"v": column, "other": [1, 2]}))
+        np.testing.assert_array_equal(feeds["v"], want)
+    with pytest.raises(InputError, match="different lengths"):
+        Coercion(signature).feeds(pd.DataFrame({"v": [[1.0, 2.0], [3.0]]}))
+
+
+def test_an_empty_list_is_text_too():
+    signature = Signature((TensorSpec("t", "string", ("rows", 1), (Column("note"),)),), (TensorSpec("y", "float64", ("rows",)),))
+    feeds, _ = Coercion(signature).feeds({"note": []})
+    assert feeds["t"].shape == (0, 1)

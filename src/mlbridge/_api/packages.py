@@ -19,7 +19,7 @@ from ..model import Model, Route
 from ..package import Package, read_package
 from ..pipeline.composed import Pipeline
 from ..pipeline.session import PipelineSession
-from .files import Request, native_of_file, read, run_unread, untrusted
+from .files import Request, native_of_file, read, run_unread
 from .uris import GRAPHS
 
 __all__ = ["load_package"]
@@ -71,8 +71,8 @@ def _open_implementation(package: Package, entry: Implementation, request: Reque
     keywords: dict[str, Any] = stated | wishes.options.of(runtime)
     if graph:
         keywords |= wishes.placing
-    else:
-        demand.check(inner, Trust.CODE)
+    elif not demand.allows(inner, Trust.CODE):
+        raise _refused(package, entry, request)
     if entry.runtime == "pipeline":
         keywords |= {"demand": demand, "beside": None if request.artifact.origin is None else request.artifact.origin.parent}
     session = runtime.load(inner, signature=package.signature, **keywords)
@@ -91,6 +91,14 @@ def _open_implementation(package: Package, entry: Implementation, request: Reque
     if isinstance(session, PipelineSession):
         return Pipeline._of(session, package.name, **known)
     return Model(session, runtime=runtime, name=package.name, **known)
+
+
+def _refused(package: Package, entry: Implementation, request: Request) -> UntrustedArtifactError:
+    """Say what would run, and the hash that allows it: the package's, which covers every file in it."""
+    return UntrustedArtifactError(
+        f"{request.artifact.label}: its {entry.runtime} implementation ({entry.format}) executes code; trust is {request.level!r}",
+        hint=f"if you trust where it comes from, pass trust='code' or trust='sha256:{package.sha256}'",
+    )
 
 
 def _package_report(package: Package, entry: Implementation, session: Any) -> Report:
@@ -129,7 +137,7 @@ def _convert_implementation(package: Package, entry: Implementation, request: Re
         native=native,
         golden=package.samples,
         key=cache_key(package.sha256, versions_of(LIBRARIES), framework.name, entry.path, repr(sorted(options.of(framework).items()))),
-        refusal=None if native is not None else untrusted(artifact, request.level),
+        refusal=None if native is not None else _refused(package, entry, request),
         reload=request.reload,
     )
     return realise(source, request.sample, request.wishes)

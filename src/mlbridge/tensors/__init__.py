@@ -28,7 +28,7 @@ from .compiled import (
     write_record,
 )
 from .containers import Opened, close_table, open_container
-from .values import as_array, check_codes, coerce, decode, decoder, encode, uneven
+from .values import as_array, check_codes, coerce, decode, decoder, encode, stacked, uneven
 
 __all__ = ["CHUNK_VALUES", "Coercion", "check_codes", "coerce", "decode", "encode", "input_error"]
 
@@ -328,6 +328,8 @@ def _fit_rank(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """("rows",) and ("rows", 1) fit each other."""
     if spec.batched and array.ndim == 2 and array.shape[1] == 1 and len(spec.shape) == 1:
         return array[:, 0]
+    if spec.batched and array.ndim == 1 and array.dtype == object and len(spec.shape) == 2:
+        array = stacked(array)
     if spec.batched and array.ndim == 1 and spec.shape[1:] == (1,):
         return array[:, None]
     return array

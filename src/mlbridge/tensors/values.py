@@ -52,6 +52,14 @@ def as_array(value: Any, where: str, problems: list[str]) -> np.ndarray | None:
         return None
 
 
+def stacked(rows: np.ndarray) -> np.ndarray:
+    """Return a column of vectors (lists, arrays, Spark's own) of one length as a matrix; anything else as it is."""
+    vectors = [v.toArray() if hasattr(v, "toArray") else v for v in rows]
+    if not all(isinstance(v, (list, tuple, np.ndarray)) and np.ndim(v) == 1 for v in vectors) or len({len(v) for v in vectors}) != 1:
+        return rows
+    return np.array(vectors)
+
+
 def uneven(rows: Any) -> str | None:
     """Say that rows are of different lengths, where they are."""
     if not isinstance(rows, (list, tuple, np.ndarray)) or not all(isinstance(r, (list, tuple, np.ndarray)) for r in rows):
@@ -244,6 +252,8 @@ def _to_integer(values: np.ndarray, target: np.dtype, where: str, problems: list
 
 def _text(values: np.ndarray, spec: TensorSpec, where: str, problems: list[str]) -> np.ndarray | None:
     if values.dtype.kind in "UT":
+        return values.astype(object)
+    if not values.size:  # an empty list is of no type
         return values.astype(object)
     if values.dtype != object:
         problems.append(f"{where}: holds {values.dtype.name}, expected text")

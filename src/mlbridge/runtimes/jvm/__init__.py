@@ -117,7 +117,8 @@ class JvmRuntime:
                 runtime=self.name,
             )
         session = open_session(worker_command(process), tensors, signature=signature, workers=workers, shared=True, keep=source)
-        return JvmSession(session, source, {"class": name} if name else {})
+        saved = {k: v for k, v in {**options, "class": name}.items() if k in _OF_MODEL and v is not None}
+        return JvmSession(session, source, saved)
 
     def save(self, session: Session, folder: Path, /) -> Implementation:
         """Copy the model's file or folder under `folder`."""

@@ -26,8 +26,12 @@ public final class Misbehaving implements Session {
 
   @Override
   public Map<String, Tensor> run(Map<String, Tensor> feeds, Call call) throws Exception {
+    String asked = feeds.get("what").strings()[0];
+    if (asked.startsWith("null")) {
+      return asked.equals("null") ? null : java.util.Collections.singletonMap("y", null);
+    }
     double answer =
-        switch (feeds.get("what").strings()[0]) {
+        switch (asked) {
           case "fine" -> 1.0;
           case "exit 0" -> exit(0);
           case "exit 3" -> exit(3);
@@ -42,6 +46,8 @@ public final class Misbehaving implements Session {
           case "print" -> print();
           case "missing class" -> missing();
           case "deserialise" -> deserialise();
+          case "broken class" -> Unmade.ONE;
+          case "mute" -> throw new Mute();
           default -> 0.0;
         };
     return Map.of("y", Tensor.of(new double[] {answer}, 1));
@@ -107,6 +113,19 @@ public final class Misbehaving implements Session {
     }
     try (ObjectInputStream in = new ObjectInputStream(new ByteArrayInputStream(bytes.toByteArray()))) {
       return ((Note) in.readObject()).text.length();
+    }
+  }
+
+  /** Fails as soon as it is looked at. */
+  private static final class Unmade {
+    private static final double ONE = 1 / Integer.parseInt("0");
+  }
+
+  /** Fails again when asked what is wrong. */
+  private static final class Mute extends RuntimeException {
+    @Override
+    public String getMessage() {
+      throw new IllegalStateException("no words for it");
     }
   }
 

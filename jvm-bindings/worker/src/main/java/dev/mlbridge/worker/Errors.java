@@ -33,11 +33,12 @@ final class Errors {
     if (e instanceof CancellationException || e instanceof InterruptedException) {
       return typed(Kind.CANCELLED, "the call was cancelled", e);
     }
-    if (e instanceof NoClassDefFoundError || e instanceof ClassNotFoundException) {
-      return typed(Kind.MISSING_DEPENDENCY, "a class is missing: " + e.getMessage(), e)
+    String text = text(e);
+    boolean broken = text.startsWith("Could not initialize class"); // it is there: its static part failed, at an earlier call
+    if (e instanceof NoClassDefFoundError && !broken || e instanceof ClassNotFoundException) {
+      return typed(Kind.MISSING_DEPENDENCY, "a class is missing: " + text, e)
           .withHint("add the jar that holds it to the option 'classpath'");
     }
-    String text = Optional.ofNullable(e.getMessage()).orElseGet(() -> e.getClass().getName());
     if (loading) {
       return typed(Kind.ARTIFACT, "the model does not load: " + e.getClass().getName() + ": " + text, e);
     }
@@ -73,8 +74,24 @@ final class Errors {
 
   private static String trace(Throwable e) {
     StringWriter out = new StringWriter();
-    e.printStackTrace(new PrintWriter(out));
-    String text = out.toString();
+    try {
+      e.printStackTrace(new PrintWriter(out));
+    } catch (Throwable inMessage) {
+      out.write(List.of(e.getStackTrace()).toString());
+    }
+    return shortened(out.toString());
+  }
+
+  /** Returns what an exception says, or its class: what it says is the model's own code, and may fail itself. */
+  private static String text(Throwable e) {
+    try {
+      return shortened(Optional.ofNullable(e.getMessage()).orElseGet(() -> e.getClass().getName()));
+    } catch (Throwable inMessage) {
+      return e.getClass().getName();
+    }
+  }
+
+  private static String shortened(String text) {
     return text.length() > TRACE ? text.substring(0, TRACE) + "..." : text;
   }
 

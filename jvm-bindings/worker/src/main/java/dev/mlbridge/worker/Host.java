@@ -104,11 +104,12 @@ final class Host {
     } finally {
       model.turns.release();
     }
+    if (got == null) {
+      throw MlbridgeException.of(MlbridgeException.Kind.INFERENCE, "the model answered null, not its outputs by name");
+    }
     Map<String, Tensor> out = new LinkedHashMap<>();
     for (String name : call.outputs().isEmpty() ? model.outputs : call.outputs()) {
-      if (got.containsKey(name)) { // the parent names what is absent
-        out.put(name, got.get(name));
-      }
+      Optional.ofNullable(got.get(name)).ifPresent(tensor -> out.put(name, tensor)); // the parent names what is absent
     }
     return out;
   }

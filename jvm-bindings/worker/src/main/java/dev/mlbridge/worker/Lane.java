@@ -38,6 +38,9 @@ final class Lane {
       }
     } catch (IOException | MlbridgeException ended) {
       // the parent is gone, or speaks another language: there is nobody left to tell
+    } catch (Throwable broken) { // a process whose lane is gone would leave its parent waiting
+      broken.printStackTrace();
+      System.exit(1);
     }
     System.exit(0);
   }
