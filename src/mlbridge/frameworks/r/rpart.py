@@ -242,6 +242,8 @@ def _row_names(frame: Any) -> list[str]:
     if names.kind == "character":
         return names.strings()
     values = (
-        names.integers() if names.kind != "integer" or len(names) != 2 or names.value[0] >= 0 else np.arange(1, abs(int(names.value[1])) + 1)
+        names.integers()
+        if names.kind != "integer" or len(names) != 2 or names.value[0] >= 0
+        else np.arange(1, abs(int(names.value[1])) + 1)
     )
     return [str(v) for v in values]
