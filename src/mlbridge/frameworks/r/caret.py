@@ -124,7 +124,7 @@ class Train(Family):
         x, names = self.frame.matrix(ev, named_lists(self.model.get("contrasts")))
         columns = {n: Numeric(v) for n, v in ar.split(x, names).items()}
         used = self.chosen.get("xNames")
-        rotated = steps is not None and "pca" in steps["method"].names
+        rotated = steps is not None and not {"pca", "ica"}.isdisjoint(steps["method"].names)
         if isinstance(used, RObject) and not rotated:
             columns = {n: v for n, v in columns.items() if n in set(used.strings())}
         shows = self.method in _SHOWS_MISSING and len(columns) == len(names) and (steps is None or "remove" not in steps["method"].names)
