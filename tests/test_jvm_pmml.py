@@ -110,3 +110,76 @@ def test_what_is_no_pmml_is_an_artifact_error(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(errors.ArtifactError):
         JvmRuntime().load(open_artifact(path))
+
+
+def numbers(*names):
+    return "".join(f'<DataField name="{n}" optype="continuous" dataType="double"/>' for n in names)
+
+
+def schema(*names):
+    return "<MiningSchema>" + "".join(f'<MiningField name="{n}"/>' for n in names) + "</MiningSchema>"
+
+
+NETWORK = (
+    HEAD
+    + f"""<DataDictionary>{numbers("x", "z", "y")}</DataDictionary>
+<NeuralNetwork functionName="regression" activationFunction="tanh">
+ <MiningSchema><MiningField name="x"/><MiningField name="z"/><MiningField name="y" usageType="target"/></MiningSchema>
+ <NeuralInputs><NeuralInput id="i"><DerivedField optype="continuous" dataType="double">
+   <NormContinuous field="x"><LinearNorm orig="0" norm="0"/><LinearNorm orig="8" norm="1"/></NormContinuous></DerivedField></NeuralInput>
+  <NeuralInput id="j"><DerivedField optype="continuous" dataType="double"><FieldRef field="z"/></DerivedField></NeuralInput></NeuralInputs>
+ <NeuralLayer><Neuron id="h" bias="0.1"><Con from="i" weight="0.5"/><Con from="j" weight="-0.25"/></Neuron></NeuralLayer>
+ <NeuralLayer activationFunction="identity"><Neuron id="o" bias="0.3"><Con from="h" weight="2"/></Neuron></NeuralLayer>
+ <NeuralOutputs><NeuralOutput outputNeuron="o"><DerivedField optype="continuous" dataType="double"><FieldRef field="y"/></DerivedField>
+ </NeuralOutput></NeuralOutputs></NeuralNetwork></PMML>"""
+)
+SCORECARD = (
+    HEAD
+    + f"""<DataDictionary>{numbers("age", "y")}<DataField name="team" optype="categorical" dataType="string">
+ <Value value="it"/><Value value="law"/></DataField></DataDictionary>
+<Scorecard functionName="regression" useReasonCodes="false" initialScore="100">
+ <MiningSchema><MiningField name="age"/><MiningField name="team"/><MiningField name="y" usageType="target"/></MiningSchema>
+ <Output><OutputField name="total" feature="predictedValue" dataType="double" optype="continuous"/></Output>
+ <Characteristics>
+  <Characteristic name="a"><Attribute partialScore="-9"><SimplePredicate field="team" operator="isMissing"/></Attribute>
+   <Attribute partialScore="19"><SimplePredicate field="team" operator="equal" value="law"/></Attribute>
+   <Attribute partialScore="3"><SimplePredicate field="team" operator="equal" value="it"/></Attribute></Characteristic>
+  <Characteristic name="b"><Attribute partialScore="-1"><SimplePredicate field="age" operator="isMissing"/></Attribute>
+   <Attribute partialScore="-3"><SimplePredicate field="age" operator="lessOrEqual" value="18"/></Attribute>
+   <Attribute partialScore="12"><SimplePredicate field="age" operator="greaterThan" value="18"/></Attribute></Characteristic>
+ </Characteristics></Scorecard></PMML>"""
+)
+
+
+def stump(cut, below, above):
+    """Return a tree of one split, where what is missing goes above."""
+    return f"""<TreeModel functionName="regression" missingValueStrategy="defaultChild">{schema("x", "g")}<Node id="0" score="0" defaultChild="2">
+ <True/><Node id="1" score="{below}"><SimplePredicate field="x" operator="lessThan" value="{cut}"/></Node>
+ <Node id="2" score="{above}"><SimplePredicate field="x" operator="greaterOrEqual" value="{cut}"/></Node></Node></TreeModel>"""
+
+
+MINING = (
+    HEAD
+    + f"""<DataDictionary>{numbers("x", "y")}<DataField name="g" optype="categorical" dataType="string"><Value value="a"/><Value value="b"/>
+ </DataField></DataDictionary><MiningModel functionName="regression">
+ <MiningSchema><MiningField name="x"/><MiningField name="g"/><MiningField name="y" usageType="target"/></MiningSchema>
+ <Targets><Target field="y" rescaleConstant="5" rescaleFactor="2"/></Targets>
+ <Segmentation multipleModelMethod="sum"><Segment id="1"><True/>{stump(0, -1, 1)}</Segment>
+  <Segment id="2"><SimplePredicate field="g" operator="equal" value="b"/>{stump(1, 10, 20)}</Segment></Segmentation></MiningModel></PMML>"""
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "want"),
+    [
+        (NETWORK, [(4.0, 0.5), (-16.0, 1.0)], [0.3 + 2 * np.tanh(0.1 + 0.25 - 0.125), 0.3 + 2 * np.tanh(0.1 - 1.0 - 0.25)]),
+        (SCORECARD, [(30.0, "it"), (None, "law"), (40.0, None), (18.0, "law")], [115.0, 118.0, 103.0, 116.0]),
+        (MINING, [(-1.0, "a"), (0.5, "b"), (None, "b"), (7.0, None)], [3.0, 27.0, 47.0, 7.0]),
+    ],
+    ids=["network", "scorecard", "mining"],
+)
+def test_other_kinds_of_model_answer_what_their_files_state(text, rows, want, tmp_path):
+    with load(tmp_path, text) as model:
+        names = [c.name for c in model.signature.columns]
+        got = model.predict([dict(zip(names, row)) for row in rows])["prediction"]
+    np.testing.assert_allclose(got, want, rtol=1e-14)
