@@ -49,7 +49,7 @@ _NORMAL_MIDDLE = (
     ),
 )
 _NORMAL_TAIL = (
-    (0.21589853405795699, 0.1274011611602473639, 0.022235277649821738, 0.001421619193227893466, 2.9112874951168792e-5, 0.02307344176494017303),
+    (0.21589853405795699, 0.1274011611602473639, 0.022235277870649807, 0.001421619193227893466, 2.9112874951168792e-5, 0.02307344176494017303),
     (1.28426009614491121, 0.468238212480865118, 0.0659881378689285515, 0.00378239633202758244, 7.29751555083966205e-5),
 )  # fmt: skip
 _SQRT_32 = 5.656854249492380195
@@ -227,8 +227,8 @@ class Arithmetic:
     def _reduced_atan(self, x: Any) -> tuple[str, str]:
         """Return atan(x), or atan(-1/x) beyond one; and 1 where x is above 1, -1 where it is below -1, else 0."""
         x = self.value(x)
-        beyond = self.op("Sign", self.graph.add("Shrink", x, lambd=1.0))
-        t = self.where(self.op("Greater", self.op("Abs", x), 1.0), self.div(-1.0, x), x)
+        far = self.op("Greater", self.op("Abs", x), 1.0)
+        t, beyond = self.where(far, self.div(-1.0, x), x), self.mul(self.op("Sign", x), self.graph.cast(far, "float64"))
         return self.tabulated(self.mul(t, float(_ATAN_STEPS)), _atan_series()), beyond
 
     def tabulated(self, x: str, series: np.ndarray, axes: Sequence[int] = (-1,)) -> str:
@@ -243,7 +243,8 @@ class Arithmetic:
         axes : sequence of int
             Which to sum over: the powers, and with them axes of one.
         """
-        near = self.op("Round", self.graph.add("Shrink", x, lambd=0.0))  # by its definition Shrink makes 0 of NaN
+        # by its definition Shrink makes 0 of NaN; onnxruntime's computes in single precision, enough to choose a place
+        near = self.op("Round", self.graph.add("Shrink", x, lambd=0.0))
         apart = self.graph.add("Unsqueeze", self.sub(x, near), self.graph.const([-1], "int64"))
         powers = self.op("Pow", apart, np.arange(series.shape[1], dtype=np.float64))
         terms = self.mul(powers, self.graph.add("Gather", self.graph.const(series), self.graph.cast(near, "int64"), axis=0))

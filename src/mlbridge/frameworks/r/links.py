@@ -12,7 +12,7 @@ from .values import refuse
 
 __all__ = ["inverse_link"]
 
-_STEEP, _FLAT = 1e15, 1e-20
+_STEEP, _FLAT = 2.0**46 - 1, 1e-20  # one more is a power of two: the steep line meets the other at -30 exactly
 _EPSILON = float(np.finfo(np.float64).eps)
 _PROBIT_LIMIT = 8.12589066470190  # -qnorm(eps)
 _CAUCHIT_LIMIT = 1 / np.tan(np.pi * _EPSILON)  # -qcauchy(eps)

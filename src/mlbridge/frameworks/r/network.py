@@ -19,6 +19,7 @@ from .values import Numeric, numeric_field, refuse
 __all__ = ["Nnet"]
 
 _MAX_UNITS = 8192  # its connections are laid out as a square matrix
+_STEEP = 1e17  # times the least step beyond the limit, still where a sigmoid is 0 or 1
 _SIGMOID_LIMIT = 15.0  # nnet's sigmoid is exactly 0 and 1 beyond it
 
 
@@ -107,8 +108,8 @@ class Nnet(Family):
 
     @staticmethod
     def _sigmoid(ar: Arithmetic, x: str) -> str:
-        # beyond the limit Shrink moves by 1000 away from zero, inside it is zero: the sigmoid is then exactly 0 or 1
-        return ar.logistic(ar.add(x, ar.graph.add("Shrink", x, lambd=_SIGMOID_LIMIT, bias=-1000.0)))
+        over = ar.sub(x, ar.clamp(x, -_SIGMOID_LIMIT, _SIGMOID_LIMIT))  # exactly zero inside the limit, and made large beyond
+        return ar.logistic(ar.add(x, ar.mul(over, _STEEP)))
 
 
 def _number(value: Any) -> str:
