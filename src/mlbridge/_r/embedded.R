@@ -81,20 +81,35 @@ embedded_refusal <- function() {
       hint = "r: keeps such a model in a process of its own"))
 }
 
-# Asks a model: the answers for the host, one vector of numbers as it is.
-.asked <- function(held, feeds, wanted) {
-  .watch(.heard, .handlers)
-  got <- run_model(held, feeds, wanted)
-  if (.left$moved) .put_place_back()
-  if (length(got) == 1L && is.double(v <- got[[1L]]) && is.null(attributes(v))) v else .for_host(got)
-}
-
-# Loads a model: a function from feeds and wanted outputs to their answers, or the signature that R found, as an answer.
+# Loads a model, to be held by the host, or finds its signature; as an answer of code 0 or 14.
 embedded_load <- function(tensors) {
   .watch(.heard, .handlers)
   held <- load_model(tensors)
   .put_place_back()
   if (!is.null(held$signature)) return(list(14L, list(held$signature)))
-  held$lets_go <- held$raw  # the host fills the same vectors anew where nobody holds them: a list that nobody needs does
-  list(0L, function(feeds, wanted) .asked(held, feeds, wanted))
+  held$short <- held$script && held$one && length(held$inputs) == 1L && !length(held$layout$col.name)
+  held$gaps <- any(held$layout$in.gaps)
+  list(0L, held)
+}
+
+# Asks a model: the answers for the host, one vector of numbers as it is. Where a script takes one block and answers one
+# vector, most of a small call is what stands between: no function of ours is called then.
+embedded_ask <- function(feeds, wanted, held) {
+  .watch(.heard, .handlers)
+  if (!held$short || !is.null(wanted) || !length(block <- feeds[[1L]])) got <- run_model(held, feeds, wanted)
+  else {
+    newdata <- feeds
+    if (held$gaps && anyNA(block)) newdata[[1L]] <- .without_nan(block)
+    rows <- if (is.null(d <- dim(block))) length(block) else d[1L]
+    attr(newdata, "row.names") <- c(NA_integer_, -rows)
+    oldClass(newdata) <- "data.frame"
+    same_start()
+    got <- held$model(newdata)
+    value <- if (is.list(got)) got[[held$outputs]]
+    got <- if (.fits(value, rows)) value else .outputs_from(held, got, newdata, rows, 1L)
+    oldClass(newdata) <- NULL
+    newdata[1L] <- list(NULL)  # the host fills the same vector anew where nobody holds it, and a list that nobody needs does
+  }
+  if (.left$moved) .put_place_back()
+  if (is.double(got)) got else .for_host(got)
 }

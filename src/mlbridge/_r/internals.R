@@ -13,6 +13,7 @@ same_start <- function() if (sum(globalenv()$.Random.seed[1L]) == 10403L) .Inter
 .watch <- function(classes, handlers) .Internal(.addCondHands(classes, handlers, globalenv(), NULL, TRUE))
 
 # A call of R's costs more than what most of these do: in the functions that each call goes through they are written out.
+# And these are compiled here: R leaves it for later, or for good.
 .written_out <- function(e, words) {
   if (!is.call(e)) return(e)
   for (i in seq_along(e)) if (is.call(e[[i]])) e[[i]] <- .written_out(e[[i]], words)
@@ -21,10 +22,10 @@ same_start <- function() if (sum(globalenv()$.Random.seed[1L]) == 10403L) .Inter
 }
 
 write_out <- function(room, names) {
-  words <- mget(c(".read", ".write", ".bytes", ".flush", ".hear_interrupts", "same_start", ".watch"), room)
+  words <- mget(c(".read", ".write", ".bytes", ".flush", ".hear_interrupts", "same_start", ".watch", ".fits"), room)
   for (name in names) {
     f <- room[[name]]
     body(f) <- .written_out(body(f), words)
-    assign(name, f, room)
+    assign(name, compiler::cmpfun(f), room)
   }
 }

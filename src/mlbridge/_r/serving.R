@@ -57,14 +57,14 @@ load_model <- function(tensors) {
   layout$blocks <- input_blocks(layout, classes)
   labelled <- which(lengths(layout$out.levels) > 0L)
   chances <- which(layout$out.name == "probabilities")
-  raw <- layout$script && !length(layout$col.name)  # blocks without columns: each is a column of newdata, matrix or not
   plain <- if (length(layout$blocks) == 1L && layout$blocks[[1L]]$numbers) layout$blocks[[1L]]$labels  # one block of plain numbers
   levels <- if (length(labelled)) layout$out.levels[[labelled[1]]] else if (length(chances)) layout$out.columns[[chances[1]]]
   widths <- ifelse(layout$out.rank == 2L, pmax(layout$out.width, 1L), NA)
   numbers <- layout$out.rank == 1L & layout$out.nlevels == 0L
   answers <- stats::setNames(vector("list", length(numbers)), layout$out.name)
-  held <- list(model = model, plain = plain, raw = raw, gaps = layout$in.gaps, lets_go = FALSE, answers = answers, inputs = layout$in.name, outputs = layout$out.name, places = seq_along(layout$out.name),
-    script = layout$script, layout = layout, classes = classes, options = options, levels = levels, widths = widths, numbers = numbers)
+  held <- list(model = model, plain = plain, inputs = layout$in.name, outputs = layout$out.name, places = seq_along(layout$out.name),
+    script = layout$script, layout = layout, classes = classes, options = options, levels = levels, widths = widths, numbers = numbers,
+    one = length(numbers) == 1L && numbers, answers = answers)
   list2env(held, parent = emptyenv())  # where names are found at once
 }
 
@@ -85,16 +85,7 @@ load_model <- function(tensors) {
 # Asks a model: feeds and answers are lists of vectors and matrices by name, as frames and the in-process runtime bring them.
 run_model <- function(held, feeds, wanted = NULL) {
   places <- if (is.null(wanted)) held$places else .asked_for(held, wanted)
-  if (held$raw) {
-    newdata <- feeds[held$inputs]
-    for (i in seq_along(newdata)) {
-      if (is.list(v <- newdata[[i]])) .fail_of(v)
-      if (held$gaps[i] && anyNA(v)) newdata[[i]] <- .without_nan(v)
-    }
-    rows <- if (is.null(d <- dim(newdata[[1L]]))) length(newdata[[1L]]) else d[1L]
-    attr(newdata, "row.names") <- c(NA_integer_, -rows)
-    oldClass(newdata) <- "data.frame"
-  } else if (is.null(held$plain)) {
+  if (is.null(held$plain)) {
     feeds <- feeds[held$inputs]
     for (f in feeds) if (is.list(f)) .fail_of(f)
     newdata <- newdata_of(feeds, held$layout, held$classes)
@@ -109,19 +100,29 @@ run_model <- function(held, feeds, wanted = NULL) {
   if (held$script) {
     same_start()
     answer <- held$model(newdata)
-    if (!is.list(answer)) answer <- stats::setNames(list(answer), held$outputs[1])
   } else answer <- mlb_answers(held$model, newdata, held$outputs[places], held$options, held$levels)
+  if (held$one && is.list(answer)) {
+    value <- answer[[held$outputs]]
+    if (.fits(value, rows)) {
+      out <- held$answers
+      out[[1L]] <- value
+      return(out)
+    }
+  }
+  .outputs_from(held, answer, newdata, rows, places)
+}
+
+.fits <- function(value, rows) is.double(value) && length(value) == rows && is.null(attributes(value))
+
+# The outputs at these places of a signature, each in its form.
+.outputs_from <- function(held, answer, newdata, rows, places) {
+  if (!is.list(answer)) answer <- stats::setNames(list(answer), held$outputs[1])
   out <- held$answers[places]
   for (i in seq_along(places)) {
     at <- places[i]
     value <- answer[[held$outputs[at]]]
     if (is.null(value)) stop("the model gives no output ", held$outputs[at], "; it gives ", paste(names(answer), collapse = ", "))
-    fits <- held$numbers[at] && is.double(value) && length(value) == rows && is.null(attributes(value))
-    out[[i]] <- if (fits) value else output_of(value, held$layout$out.levels[[at]], newdata, held$widths[at])
-  }
-  if (held$lets_go) {
-    oldClass(newdata) <- NULL
-    newdata[seq_along(newdata)] <- list(NULL)
+    out[[i]] <- if (held$numbers[at] && .fits(value, rows)) value else output_of(value, held$layout$out.levels[[at]], newdata, held$widths[at])
   }
   out
 }
@@ -133,7 +134,7 @@ run_model <- function(held, feeds, wanted = NULL) {
 
 # The calls of a failure, from where the model is asked: what lies before is ours.
 .trace <- function(calls) {
-  ours <- which(vapply(calls, function(c) is.name(c[[1L]]) && as.character(c[[1L]]) %in% c("run_model", "load_model"), NA))
+  ours <- which(vapply(calls, function(c) is.name(c[[1L]]) && as.character(c[[1L]]) %in% c("run_model", "load_model", "embedded_ask"), NA))
   if (length(ours)) calls <- utils::tail(calls, -max(ours))
   vapply(utils::tail(calls, 30L), function(c) paste(deparse(c, nlines = 1L, width.cutoff = 120L), collapse = ""), "")
 }

@@ -246,7 +246,7 @@ class EmbeddedR:
                 options(warn = 1, keep.source = FALSE, error = NULL)
                 part <- new.env(parent = globalenv())
                 for (f in c({files})) sys.source(file.path({_quoted(here)}, f), part)
-                part$write_out(part, c("run_model", ".asked", "embedded_load"))
+                part$write_out(part, c("run_model", "embedded_ask", "embedded_load"))
                 part$guard_host()
                 attach(part, name = "mlbridge")
                 .Internal(seterrmessage(""))

@@ -56,7 +56,7 @@ class InprocSession:
     r : EmbeddedR
         The running R.
     model : R object
-        The function that answers; preserved in R until close.
+        What `embedded_ask` takes; preserved in R until close.
     signature : Signature
         The model's.
     grace_s : float
@@ -102,7 +102,7 @@ class InprocSession:
             return _evaluate(r, kept.call)
         with Scope(r) as scope:
             asked = r.rlib.R_NilValue if wanted is None else to_r(scope, np.array(wanted, object))
-            call = scope.keep(r.rlib.Rf_lang3(self._model, named_list(scope, feeds), asked))
+            call = scope.keep(r.rlib.Rf_lang4(r.rlib.Rf_install(b"embedded_ask"), named_list(scope, feeds), asked, self._model))
             if wanted is None and KeptCall.keepable(feeds):
                 self._forget()
                 self._kept = KeptCall(r, call, feeds)
@@ -129,7 +129,7 @@ class InprocSession:
 
 
 def _load(r: EmbeddedR, tensors: Mapping[str, Any]) -> Any:
-    """Return the model as an R function that is preserved, or the text of the signature that R found."""
+    """Return the model as an R object that is preserved, or the text of the signature that R found."""
     with Scope(r) as scope:
         got = _evaluate(r, scope.keep(r.rlib.Rf_lang2(r.rlib.Rf_install(b"embedded_load"), named_list(scope, tensors))))
     if isinstance(got, MlbridgeError):
@@ -138,7 +138,7 @@ def _load(r: EmbeddedR, tensors: Mapping[str, Any]) -> Any:
 
 
 def _evaluate(r: EmbeddedR, call: Any) -> Any:
-    """Return what R answers to a protected call: the outputs, a function that is preserved, or the error that it left with."""
+    """Return what R answers to a protected call: the outputs, a model that is preserved, or the error that it left with."""
     answer = r.evaluate(call, r.methods)
     if answer is not None and r.type_of(answer) == REAL:  # read before R does anything else, so it needs no protection
         return [numbers_from_r(r, answer)]
