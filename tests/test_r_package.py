@@ -24,7 +24,8 @@ MODELS = [
     "rpart-airquality-surrogates", "rpart-solder-poisson", "randomforest-mixed", "randomforest-titanic", "randomforest-xy", "ranger-mixed",
     "ranger-chickwts-partition", "ranger-iris-probability", "gbm-mixed", "gbm-titanic-some-trees", "gbm-airquality-missing",
     "glmnet-pima-binomial", "glmnet-pima-classifier", "glmnet-iris-multinomial", "cv-glmnet-boston-min", "svm-warpbreaks-factors",
-    "svm-iris", "nnet-mixed", "multinom-mixed", "lda-mixed", "lda-matrix", "qda-mixed", "polr-mixed", "naivebayes-mixed", "kmeans-iris",
+    "svm-iris", "svm-probability-iris", "multinom-counts", "caret-svm-labels", "caret-xy-factors", "caret-negbin", "rpart-one-split",
+    "nnet-mixed", "multinom-mixed", "lda-mixed", "lda-matrix", "qda-mixed", "polr-mixed", "naivebayes-mixed", "kmeans-iris",
     "prcomp-iris", "coxph-mixed", "coxph-ovarian-risk", "caret-lm-scaled", "caret-rf",
 ]  # fmt: skip
 

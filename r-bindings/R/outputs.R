@@ -71,13 +71,14 @@
   if (!is.null(model$lev)) return(.classifier(model$lev))
   if (model$n[3] == 1L) .prediction() else list(.spec("prediction", "float64", list("rows", as.integer(model$n[3]))))
 }
+.outputs_of.multinom <- function(model, ask, options) .classifier(if (is.null(model$lev)) model$lab else model$lev)  # counts have labels alone
 .outputs_of.lda <- function(model, ask, options) .classifier(model$lev)
 .outputs_of.qda <- .outputs_of.lda
 .outputs_of.polr <- .outputs_of.lda
 .outputs_of.naiveBayes <- function(model, ask, options) .classifier(model$levels)
 
 .outputs_of.svm <- function(model, ask, options) {
-  if (model$type < 2) .classifier(model$levels, "label") else if (model$type == 2) .classifier(c(FALSE, TRUE), "label") else .prediction()
+  if (model$type < 2) .classifier(model$levels, c("label", if (isTRUE(model$compprob)) "probabilities")) else if (model$type == 2) .classifier(c(FALSE, TRUE), "label") else .prediction()
 }
 
 .outputs_of.coxph <- function(model, ask, options) .prediction(name = "score")
