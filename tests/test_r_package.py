@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -169,10 +170,11 @@ def bridged(r, tmp_path_factory):
 class TestBridged:
     @pytest.mark.parametrize("name", ["loess", "gam"])
     def test_what_does_not_convert_needs_trust_and_runs_in_r(self, bridged, name, caplog):
-        with pytest.raises(UntrustedArtifactError, match="trust"):
+        with pytest.raises(UntrustedArtifactError, match=f"class .*{name}") as refused:
             mb.load(bridged / f"{name}.mlb")
+        pin = re.search(r"sha256:[0-9a-f]{64}", refused.value.hint).group()
         rows = pd.DataFrame({"speed": [5, 12, np.nan, 21], "kind": pd.Categorical(["a", "b", "b", None], categories=["a", "b"])})
-        with caplog.at_level(logging.WARNING, "mlbridge"), mb.load(bridged / f"{name}.mlb", trust="code") as model:
+        with caplog.at_level(logging.WARNING, "mlbridge"), mb.load(bridged / f"{name}.mlb", trust=pin) as model:
             assert model.route.runtime == "r"
             got = model.predict(rows)["prediction"].to_numpy()
         assert any("runs natively" in m for m in caplog.messages)

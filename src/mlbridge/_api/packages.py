@@ -12,7 +12,7 @@ from typing import Any
 from .. import plugins
 from ..artifact import Implementation, Trust, TrustDemand, open_artifact
 from ..conversion.kept import cache_key, recall, remember, versions_of
-from ..conversion.routes import LIBRARIES, Source, judge, realise, verify_golden
+from ..conversion.routes import LIBRARIES, Source, explained, judge, realise, verify_golden
 from ..conversion.verification import Report
 from ..errors import ConversionError, MissingDependencyError, MlbridgeError, UnsupportedError, UntrustedArtifactError
 from ..model import Model, Route
@@ -127,6 +127,8 @@ def _convert_implementation(package: Package, entry: Implementation, request: Re
     framework, model, refusal = read(plugins.frameworks_of_format(entry.format), artifact, request.wishes.options)
     native = native_of_file(artifact, model, framework, request)
     if framework is None or model is None:
+        if native is None and refusal is not None and request.wishes.via != "onnx":
+            raise explained(_refused(package, entry, request), refusal) from refusal
         return run_unread(replace(request, artifact=artifact, signature=package.signature, sample=None), native, refusal)
     source = Source(
         model,
