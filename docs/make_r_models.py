@@ -44,10 +44,11 @@ values, numbers in and beyond their range.
 * **svm** answers the label by votes, as `predict` does, and the probabilities of a fit that has them (`probability = TRUE`): with three classes
   or more they are what libsvm's iteration has reached where it stops, step by step. **coxph** with `strata()` centres within strata, which
   needs `x = TRUE` in the fit. **caret**: the methods lm, lmStepAIC, glm, glmStepAIC, rpart, rpart1SE, rpart2, rf, ranger, gbm, glmnet, nnet,
-  multinom, lda, qda, polr, glm.nb, svmLinear2 and svmLinearWeights; `preProcess` with center, scale, range, BoxCox, YeoJohnson, expoTrans, invHyperbolicSine, pca, ica, spatialSign,
-  medianImpute and the filters.
+  multinom, lda, qda, polr, glm.nb, svmLinear2 and svmLinearWeights; `preProcess` with center, scale, range, BoxCox, YeoJohnson, expoTrans,
+  invHyperbolicSine, pca, ica, spatialSign, medianImpute and the filters.
 * **Levels the file does not hold** (svm over factors of more than one term, ranger's `partition`, randomForest over ordered factors) are taken
-  from the categorical columns of `sample`.
+  from the categorical columns of `sample`. ranger's default keeps none either: without a sample a factor's column is the number of its level,
+  from 1, as ranger itself sees it. What a column inside a call is (`nchar(name)`) is the sample's to say too: text, a category, else a number.
 * **Refused by name**: what depends on the other rows of a batch (`x - mean(x)`, `rank`, `cut(x, 3)`), functions of the user's own, `round` to
   digits, matrix columns, dates, a formula without any column (`y ~ 1`), `factor(x, labels = )`, NA as a level, levels that neither file nor sample
   holds, character columns in randomForest and gbm (R codes them by what the batch holds), offsets in networks, polr and trees, coxph with
