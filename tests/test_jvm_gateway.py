@@ -279,6 +279,31 @@ def test_any_package_is_a_stage_of_a_spark_pipeline(spark, tmp_path):
 
 
 @needs_jar
+def test_a_pipeline_that_holds_a_package_is_saved_and_read_by_pyspark(spark, tmp_path):
+    from pyspark.ml import PipelineModel
+
+    frame = spark.createDataFrame([(30.0, 1.0, "S"), (50.0, 2.0, "M")], "age double, income double, size string")
+    pipeline = PipelineModel(stages=[make_transformer(PACKAGES / "forest.mlb")])
+    pipeline.write().overwrite().save((tmp_path / "stages").as_uri())
+    again = PipelineModel.load((tmp_path / "stages").as_uri())
+    assert [r.label for r in again.transform(frame).collect()] == [r.label for r in pipeline.transform(frame).collect()]
+
+
+@needs_jar
+def test_java_saves_a_formula_by_its_stages(plants, tmp_path):
+    from pyspark.ml import Pipeline
+    from pyspark.ml.feature import RFormula
+    from pyspark.ml.regression import LinearRegression
+
+    fitted = Pipeline(stages=[RFormula(formula="uptake ~ Type:conc + Treatment"), LinearRegression(regParam=0.1)]).fit(plants)
+    save_package(fitted, tmp_path / "formula.mlb", plants.drop("uptake"))
+    with mb.load(tmp_path / "formula.mlb") as model:
+        assert model.report.verified
+        want = [r.prediction for r in fitted.transform(plants).collect()]
+        np.testing.assert_allclose(model.predict(plants)["prediction"], want, rtol=1e-9)
+
+
+@needs_jar
 def test_a_model_that_r_made_scores_on_the_executors(spark, fit, tmp_path):
     """R wrote the package with its own golden answers; converted without R, it needs none on the executors."""
     with mb.load(HERE.parent / "examples" / "credit" / "r" / "logit.mlb") as model:

@@ -7,6 +7,7 @@ Spark must have been started with mlbridge's jar and ONNX Runtime's Java artifac
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,55 @@ def make_transformer(path: str | os.PathLike) -> Any:
     UnavailableError
         If no Spark runs, or mlbridge's jar is not on its class path.
     """
+    return _stage_class()(Path(path).resolve())
+
+
+def __getattr__(name: str) -> Any:
+    """Find the stage's class, which needs pyspark: PySpark looks for it here when it loads a saved pipeline."""
+    if name == "MlbridgeTransformer":
+        return _stage_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _stage_class() -> Any:
     try:
+        from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReadable, MLReader, MLWritable, MLWriter
         from pyspark.ml.wrapper import JavaTransformer
     except ImportError as exc:
         raise MissingDependencyError("pyspark is not installed", hint="pip install pyspark", runtime="jvm") from exc
 
-    class MlbridgeTransformer(JavaTransformer):
-        """A package as a stage."""
+    class MlbridgeTransformer(JavaTransformer, MLReadable, MLWritable):
+        """A package as a stage; saved, it remembers the package's path."""
 
-        def __init__(self, java: Any) -> None:
+        def __init__(self, path: Path) -> None:
+            java = _java_class(_CLASS)()
+            java.setPath(str(path))
             super().__init__(java)
+            self._resetUid(java.uid())
+            self.path = path
 
-    java = _java_class(_CLASS)()
-    java.setPath(str(Path(path).resolve()))
-    return MlbridgeTransformer(java)
+        def write(self) -> Any:
+            return Writer(self)
+
+        @classmethod
+        def read(cls) -> Any:
+            return Reader()
+
+    class Writer(MLWriter):
+        def __init__(self, stage: Any) -> None:
+            super().__init__()
+            self.stage = stage
+
+        def saveImpl(self, path: str) -> None:  # noqa: N802
+            DefaultParamsWriter.saveMetadata(self.stage, path, _context(), extraMetadata={"package": str(self.stage.path)})
+
+    class Reader(MLReader):
+        def load(self, path: str) -> Any:
+            return MlbridgeTransformer(Path(DefaultParamsReader.loadMetadata(path, _context())["package"]))
+
+    MlbridgeTransformer.__module__, MlbridgeTransformer.__qualname__ = __name__, "MlbridgeTransformer"
+    return MlbridgeTransformer
 
 
 def save_package(model: Any, path: str | os.PathLike, sample: Any) -> None:

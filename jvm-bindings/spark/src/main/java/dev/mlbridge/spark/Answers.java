@@ -23,8 +23,7 @@ final class Answers {
 
   Answers(Transformer model) {
     this.predictor = Stages.predictor(model);
-    List<Transformer> all = Stages.flat(model);
-    this.last = all.isEmpty() ? List.of() : List.copyOf(Stages.makes(all.get(all.size() - 1)));
+    this.last = List.copyOf(Stages.lastMade(model));
   }
 
   /** Returns the Spark columns an output is made of. */

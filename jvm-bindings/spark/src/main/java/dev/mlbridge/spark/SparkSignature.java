@@ -41,21 +41,21 @@ final class SparkSignature {
   static Signature infer(Transformer model, Dataset<Row> sample) {
     List<Transformer> stages = Stages.flat(model);
     Optional<Transformer> predictor = Stages.predictor(model);
-    Transformer last = predictor.orElse(stages.get(stages.size() - 1));
+    Set<String> answers = predictor.map(Stages::makes).orElseGet(() -> Stages.lastMade(model));
     Row first =
         sample.limit(1).collectAsList().stream()
             .findFirst()
             .orElseThrow(() -> MlbridgeException.of(Kind.INPUT, "the sample has no rows"));
-    List<TensorSpec> inputs = inputs(stages, last, sample.schema(), first);
+    List<TensorSpec> inputs = inputs(stages, answers, sample.schema(), first);
     Dataset<Row> made = Stages.withoutLabels(model, Set.of(sample.schema().fieldNames())).transform(sample.limit(1));
-    Signature plain = new Signature(inputs, outputs(stages, predictor, last, made));
+    Signature plain = new Signature(inputs, outputs(stages, predictor, answers, made));
     return withRules(model, plain, sample);
   }
 
   // ---------------------------------------------------------------- inputs
 
-  private static List<TensorSpec> inputs(List<Transformer> stages, Transformer last, StructType schema, Row first) {
-    Set<String> wanted = new LinkedHashSet<>(Stages.makes(last));
+  private static List<TensorSpec> inputs(List<Transformer> stages, Set<String> answers, StructType schema, Row first) {
+    Set<String> wanted = new LinkedHashSet<>(answers);
     Map<String, String[]> labels = new LinkedHashMap<>();
     for (int i = stages.size() - 1; i >= 0; i--) {
       Transformer stage = stages.get(i);
@@ -127,14 +127,15 @@ final class SparkSignature {
   // ---------------------------------------------------------------- outputs
 
   private static List<TensorSpec> outputs(
-      List<Transformer> stages, Optional<Transformer> predictor, Transformer last, Dataset<Row> made) {
+      List<Transformer> stages, Optional<Transformer> predictor, Set<String> answers, Dataset<Row> made) {
     Row row =
         made.collectAsList().stream()
             .findFirst()
             .orElseThrow(() -> MlbridgeException.of(Kind.INPUT, "the model drops the first row of the sample"));
     if (predictor.isEmpty()) {
-      return List.of(transformed(Stages.makes(last), row));
+      return List.of(transformed(answers, row));
     }
+    Transformer last = predictor.get();
     if (last instanceof ClassificationModel<?, ?> || last instanceof OneVsRestModel) {
       return classifier(stages, last, row);
     }

@@ -23,7 +23,7 @@ final class Stages {
 
   private Stages() {}
 
-  /** Flattens pipelines, and tuned models to their best one. */
+  /** Flattens pipelines and formulas, and tuned models to their best one. */
   static List<Transformer> flat(Transformer model) {
     List<Transformer> out = new ArrayList<>();
     add(model, out);
@@ -39,6 +39,8 @@ final class Stages {
       add(cv.bestModel(), out);
     } else if (model instanceof TrainValidationSplitModel tv) {
       add(tv.bestModel(), out);
+    } else if (model instanceof RFormulaModel formula) {
+      add(formula.pipelineModel(), out);
     } else {
       out.add(model);
     }
@@ -53,8 +55,8 @@ final class Stages {
     List<Transformer> kept = new ArrayList<>();
     Set<String> there = new LinkedHashSet<>(columns);
     for (Transformer stage : all) {
-      if (stage instanceof SQLTransformer || stage instanceof RFormulaModel) {
-        return model; // the columns they make are not their parameters
+      if (stage instanceof SQLTransformer) {
+        return model; // the columns it makes are not its parameters
       }
       boolean label = stage instanceof StringIndexerModel && reads(stage).stream().noneMatch(there::contains);
       if (!label) {
@@ -69,11 +71,23 @@ final class Stages {
   static Optional<Transformer> predictor(Transformer model) {
     List<Transformer> all = flat(model);
     for (int i = all.size() - 1; i >= 0; i--) {
-      if (all.get(i).hasParam("predictionCol") && !(all.get(i) instanceof RFormulaModel)) {
+      if (all.get(i).hasParam("predictionCol")) {
         return Optional.of(all.get(i));
       }
     }
     return Optional.empty();
+  }
+
+  /** Returns the columns of the last stage that makes any. */
+  static Set<String> lastMade(Transformer model) {
+    List<Transformer> all = flat(model);
+    for (int i = all.size() - 1; i >= 0; i--) {
+      Set<String> made = makes(all.get(i));
+      if (!made.isEmpty()) {
+        return made;
+      }
+    }
+    return Set.of();
   }
 
   /** Returns the value of a column parameter, if the stage has it and it is set. */
