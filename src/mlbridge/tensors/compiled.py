@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from math import fsum
 from operator import getitem, itemgetter
 from typing import Any
 
@@ -214,7 +215,8 @@ def write_record(signature: Signature) -> Writer | None:
                 if len(known) < _KINDS:
                     known[kinds] = checks
             for span, most in checks:
-                if not sum(map(abs, values[span])) <= most:
+                # fsum raises where numpy's numbers would warn of an overflow; only sum counts integers exactly
+                if not fsum(map(abs, values[span])) <= most or (int in kinds and not sum(map(abs, values[span])) <= most):
                     return False
             if lone:
                 only(blocks[0], 0, *(values if levels is None else map(getitem, levels, values)))  # KeyError: the long way
