@@ -20,6 +20,7 @@ pytestmark = pytest.mark.r
 
 # one or two of each class, among them factors, missing values, and every option of predict
 MODELS = [
+    "formula-text-compared", "formula-unnamed-response", "nnet-matrix",
     "lm-mixed", "lm-mtcars-factor-call", "lm-mtcars-logical", "lm-iris-many-responses", "glm-birthwt-logit", "glm-kyphosis-classifier",
     "glm-mtcars-link-type", "glm-insurance-offset-argument", "negbin-quine", "nls-faithful", "rpart-mixed", "rpart-titanic",
     "rpart-airquality-surrogates", "rpart-solder-poisson", "randomforest-mixed", "randomforest-titanic", "randomforest-xy", "ranger-mixed",

@@ -1,18 +1,21 @@
 # The raw columns of a fitted model: which columns of a sample it reads, in training order, and the levels it stores.
 # One method of `.raw_columns` a way of fitting; `.fields` turns them into a signature's blocks.
 
-# list(names, levels, plain): `plain` models see a logical column as the number 0 or 1.
+# list(names, levels, plain, compared): `plain` models see a logical column as the number 0 or 1; `compared` are the texts
+# that a formula compares a column with, where it does nothing else with it.
 .raw_columns <- function(model, sample) UseMethod(".raw_columns")
 
-.known_columns <- function(names, levels = list(), plain = FALSE, made = list()) {
-  list(names = names, levels = c(Filter(is.character, as.list(levels)), made), plain = plain)  # a model may store numbers for a number's levels
+.known_columns <- function(names, levels = list(), plain = FALSE, made = list(), compared = list()) {
+  levels <- c(Filter(is.character, as.list(levels)), made)  # a model may store numbers for a number's levels
+  list(names = names, levels = levels, plain = plain, compared = compared)
 }
 
 .raw_columns.default <- function(model, sample) {
   terms <- tryCatch(stats::terms(model), error = function(e) NULL)
   levels <- if (is.list(model)) model[["xlevels"]]
   if (is.null(terms)) return(.known_columns(names(sample), levels))
-  .known_columns(.formula_columns(stats::delete.response(terms), sample, if (is.list(model)) model[["call"]]), levels, made = .made_levels(terms, levels))
+  .known_columns(.formula_columns(stats::delete.response(terms), sample, if (is.list(model)) model[["call"]]), levels, made = .made_levels(terms, levels),
+    compared = .compared_texts(stats::delete.response(terms)))
 }
 
 # Columns the formula makes factors of, as in factor(cyl): their levels, as the whole numbers they were, else as text.
@@ -29,6 +32,29 @@
     else if (all(numbers == round(numbers) & abs(numbers) < 2^53)) made[[name]] <- sort(numbers)
   }
   made
+}
+
+# Texts by column, of columns that are only compared with texts, as in I(make == "Fiat"): any other text is one more level.
+.compared_texts <- function(terms) {
+  found <- list()
+  other <- character()
+  walk <- function(e) {
+    if (is.name(e)) other <<- c(other, as.character(e))
+    if (!is.call(e)) return()
+    parts <- as.list(e[-1L])
+    texts <- if (length(parts) == 2L && is.name(e[[1L]]) && as.character(e[[1L]]) %in% c("==", "!=", "%in%")) lapply(parts, .texts_of)
+    at <- if (length(texts)) which(vapply(parts, is.name, NA) & rev(lengths(texts) > 0L))
+    if (length(at) != 1L) return(for (part in parts) if (!missing(part)) walk(part))
+    name <- as.character(parts[[at]])
+    found[[name]] <<- unique(c(found[[name]], texts[[3L - at]]))
+  }
+  for (variable in as.list(attr(terms, "variables"))[-1L]) walk(variable)
+  found[setdiff(names(found), other)]
+}
+
+.texts_of <- function(e) {
+  if (is.character(e)) return(e)
+  if (is.call(e) && identical(e[[1L]], quote(c)) && all(vapply(as.list(e[-1L]), is.character, NA))) unlist(as.list(e[-1L]))
 }
 
 # What a formula names is a column of the sample, or a variable beside the formula; an offset may stand in the call alone.
@@ -99,15 +125,16 @@
   absent <- setdiff(known$names, names(sample))
   mlb_stop_if_any(if (length(absent)) paste0("the sample has no column ", paste(sQuote(absent, FALSE), collapse = ", ")),
     "pass rows of the training data, with every column the model reads")
-  lapply(known$names, function(name) .field(name, sample[[name]], known$levels[[name]], known$plain))
+  lapply(known$names, function(name) .field(name, sample[[name]], known$levels[[name]], known$plain, known$compared[[name]]))
 }
 
-.field <- function(name, values, levels, plain) {
+.field <- function(name, values, levels, plain, compared = NULL) {
   categorical <- function(levels) list(column = .new_column(name, .level_values(levels), is.ordered(values)), dtype = "int32")
   number <- function(unit = NULL) list(column = .new_column(name, unit = unit), dtype = "float64")
   if (length(levels) && (is.numeric(values) || !is.numeric(levels))) return(categorical(levels))
   if (is.factor(values)) return(categorical(base::levels(values)))
   if (is.logical(values) && !plain) return(categorical(c("FALSE", "TRUE")))
+  if (is.character(values) && length(compared)) return(list(column = .new_column(name, compared, unknown = "keep"), dtype = "int32"))
   if (is.character(values)) return(list(column = .new_column(name), dtype = "string"))
   if (inherits(values, "Date")) return(number("date"))
   if (inherits(values, "POSIXct")) return(number("timestamp"))

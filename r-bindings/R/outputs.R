@@ -30,7 +30,13 @@
     "write a method of mlb_answers for the class, or pass signature =")
 }
 
-.outputs_of.lm <- function(model, ask, options) .prediction(if (is.matrix(model$coefficients)) colnames(model$coefficients))
+.outputs_of.lm <- function(model, ask, options) {
+  if (!is.matrix(model$coefficients)) return(.prediction())
+  names <- colnames(model$coefficients)
+  nameless <- which(!nzchar(names))
+  names[nameless] <- paste0("response_", nameless)
+  .prediction(names)
+}
 
 .outputs_of.glm <- function(model, ask, options) {
   if (!.as_classifier(options)) return(.prediction())

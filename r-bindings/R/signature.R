@@ -1,10 +1,11 @@
 # What a model takes and gives: the signature, its JSON form, how it prints. The object is that JSON as nested lists,
 # so that there is one form to know. How one is found for a fitted model is in infer.R.
 
-.new_column <- function(name, categories = NULL, ordered = FALSE, unit = NULL) {
+.new_column <- function(name, categories = NULL, ordered = FALSE, unit = NULL, unknown = NULL) {
   column <- list(name = name)
   if (!is.null(categories)) column$categories <- as.list(unname(categories))
   if (ordered) column$ordered <- TRUE
+  if (!is.null(unknown)) column$unknown <- unknown
   if (!is.null(unit)) column$unit <- unit
   column
 }
