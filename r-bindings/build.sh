@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-for part in answers frame_of frames; do cp "../src/mlbridge/_r/$part.R" "R/shared-$part.R"; done
+for part in answers frame_of frames outputs; do cp "../src/mlbridge/_r/$part.R" "R/shared-$part.R"; done
 mkdir -p src/proto
 cp ../proto/inference.proto ../proto/mlbridge.proto src/proto/
 twice=$(grep -hoE '^[.[:alnum:]_]+ <- ' R/*.R | sort | uniq -d)  # the copied files share one namespace with ours

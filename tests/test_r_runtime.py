@@ -53,6 +53,9 @@ save("prcomp", prcomp(d[c("glu", "bmi", "age")], scale. = TRUE))
 save("loess", loess(glu ~ bmi, d))
 save("gam", gam(type ~ s(glu) + group, binomial, d))
 save("contrasts", lm(glu ~ C(band, contr.sum) + relevel(band, "30"):bmi, d))
+library(survival); suppressMessages(library(caret))
+save("penal", coxph(Surv(glu) ~ age + ridge(bmi, theta = 1), d))
+save("near", train(type ~ glu + bmi, d, method = "knn", trControl = trainControl(method = "none"), tuneGrid = data.frame(k = 5)))
 save("batch", lm(glu ~ I(bmi - mean(bmi)), d))
 d$name <- rep(c("ann", "bo", "christine"), length.out = nrow(d))
 save("words", lm(glu ~ bmi + nchar(name):paste(group), d))
@@ -61,7 +64,7 @@ saveRDS(d[1:60, ], file.path(out, "rows.rds"))
 """
 ANSWER = """
 out <- commandArgs(TRUE)[1]
-suppressMessages({library(randomForest); library(rpart); library(e1071); library(mgcv)})
+suppressMessages({library(randomForest); library(rpart); library(e1071); library(mgcv); library(caret); library(survival)})
 d <- readRDS(file.path(out, "rows.rds"))
 d$bmi[c(3, 9)] <- NA
 d$group[5] <- NA
@@ -78,6 +81,8 @@ put("kmeans", apply(sapply(1:3, function(k) colSums((t(as.matrix(whole[c("glu", 
 put("prcomp", predict(fit("prcomp"), d))
 put("contrasts", predict(fit("contrasts"), d))
 put("words", predict(fit("words"), whole)); put("two", predict(fit("two"), whole))
+put("penal", predict(fit("penal"), d))
+put("near", predict(fit("near"), whole), predict(fit("near"), whole, type = "prob"))
 put("loess", predict(fit("loess"), d$bmi)); put("gam", predict(fit("gam"), d, type = "response"))
 write.csv(d, file.path(out, "rows.csv"), row.names = FALSE)
 """
@@ -121,9 +126,11 @@ def _flat(outputs) -> np.ndarray:
 class TestAnswers:
     pytestmark = NEEDS_R
 
-    @pytest.mark.parametrize("name", ["lm", "glm", "rpart", "forest", "svm", "bayes", "kmeans", "prcomp", "contrasts", "loess", "gam"])
+    @pytest.mark.parametrize(
+        "name", ["lm", "glm", "rpart", "forest", "svm", "bayes", "kmeans", "prcomp", "contrasts", "loess", "gam", "penal", "near"]
+    )
     def test_bit_by_bit_what_r_says_in_a_fresh_process(self, home, rows, name):
-        if name == "kmeans":
+        if name in ("kmeans", "near"):
             rows = rows.dropna()
         with mb.load(f"r:{home / f'{name}.rds'}", trust="code") as model:
             feeds, _ = model._coercion.feeds(rows)

@@ -142,8 +142,6 @@
   mlb_stop("InputError", paste0("column ", sQuote(name, FALSE), " of the sample is a ", class(values)[1]), "pass vectors and factors")
 }
 
-.level_values <- function(levels) if (setequal(levels, c("FALSE", "TRUE"))) levels == "TRUE" else levels
-
 # Fields gathered into a few blocks: features, categorical, text; one more of a kind where the missing rule differs.
 .blocks <- function(fields, missing) {
   kinds <- vapply(fields, function(f) if (f$dtype == "int32") "categorical" else if (f$dtype == "string") "text" else "features", "")

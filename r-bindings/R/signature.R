@@ -1,22 +1,6 @@
 # What a model takes and gives: the signature, its JSON form, how it prints. The object is that JSON as nested lists,
 # so that there is one form to know. How one is found for a fitted model is in infer.R.
 
-.new_column <- function(name, categories = NULL, ordered = FALSE, unit = NULL, unknown = NULL) {
-  column <- list(name = name)
-  if (!is.null(categories)) column$categories <- as.list(unname(categories))
-  if (ordered) column$ordered <- TRUE
-  if (!is.null(unknown)) column$unknown <- unknown
-  if (!is.null(unit)) column$unit <- unit
-  column
-}
-
-.spec <- function(name, dtype, shape, columns = list(), missing = "refuse") {
-  spec <- list(name = name, dtype = dtype, shape = as.list(shape))
-  if (length(columns)) spec$columns <- unname(columns)
-  if (missing != "refuse") spec$missing <- missing
-  spec
-}
-
 .new_signature <- function(inputs, outputs) {
   structure(list(version = 1L, inputs = unname(inputs), outputs = unname(outputs)), class = "mlb_signature")
 }
@@ -100,16 +84,6 @@ print.mlb_signature <- function(x, ...) {
 }
 
 # -------------------------------------------------- reading a signature
-
-.levels_of <- function(column) {
-  if (is.null(column$categories)) return(NULL)
-  unlist(column$categories)
-}
-
-.level_texts <- function(column) {
-  levels <- .levels_of(column)
-  if (is.numeric(levels)) format(levels, scientific = FALSE, trim = TRUE, digits = 15) else as.character(levels)
-}
 
 .batched <- function(signature) {
   first <- function(spec) length(spec$shape) > 0L && identical(spec$shape[[1]], "rows")

@@ -11,6 +11,7 @@
 
 .fail <- function(class, message, hint = NULL, code = NULL) stop(structure(class = c("mlbridge_failure", "error", "condition"),
   list(message = message, call = NULL, class = class, hint = hint, code = code)))
+mlb_stop <- function(class_name, message, hint = NULL) .fail(class_name, message, hint)  # the package's word in shared files
 
 .attach <- function(packages) for (p in packages) {
   if (!suppressPackageStartupMessages(require(p, character.only = TRUE, quietly = TRUE, warn.conflicts = FALSE)))
@@ -38,7 +39,7 @@ load_model <- function(tensors) {
   signature <- NULL
   if (is.null(tensors[["option.layout.in.name"]])) {
     if (is.function(model)) .fail("SignatureError", "a script does not tell its signature", "pass signature=...")
-    signature <- tryCatch(infer_signature(model), error = function(e) .fail("SignatureError", conditionMessage(e), "pass signature=..."))
+    signature <- tryCatch(infer_signature(model, options), error = function(e) .fail("SignatureError", conditionMessage(e), "pass signature=..."))
     return(list(signature = signature))
   }
   layout <- list(script = is.function(model))

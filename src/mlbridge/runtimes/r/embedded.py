@@ -31,7 +31,7 @@ from ...workers.log import LineLog
 __all__ = ["EmbeddedR", "embedded_r", "misfit"]
 
 _PARTS = Path(__file__).parent.parent.parent / "_r"
-_FILES = ("frames.R", "answers.R", "frame_of.R", "infer.R", "serving.R", "internals.R", "embedded.R")
+_FILES = ("frames.R", "answers.R", "frame_of.R", "outputs.R", "infer.R", "serving.R", "internals.R", "embedded.R")
 _STACK_BYTES = 64 << 20  # R's own default is 8 MiB; deep trees and formulas recurse
 _STACK_SHARE = 0.85  # R refuses to go deeper; the rest is for C code that does not ask
 _POLL_US = 20_000  # how often R's own waits (Sys.sleep, sockets) look for an interrupt

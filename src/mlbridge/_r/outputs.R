@@ -1,5 +1,38 @@
 # What a fitted model answers, as the outputs of a signature: one method of `.outputs_of` a class. The names are the same
-# in every language: prediction; label and probabilities; cluster; score; transformed.
+# in every language: prediction; label and probabilities; cluster; score; transformed. The worker and the R package
+# `mlbridge` share this file.
+
+# -------------------------------------------------- a column and a tensor of a signature, as nested lists
+
+.new_column <- function(name, categories = NULL, ordered = FALSE, unit = NULL, unknown = NULL) {
+  column <- list(name = name)
+  if (!is.null(categories)) column$categories <- as.list(unname(categories))
+  if (ordered) column$ordered <- TRUE
+  if (!is.null(unknown)) column$unknown <- unknown
+  if (!is.null(unit)) column$unit <- unit
+  column
+}
+
+.spec <- function(name, dtype, shape, columns = list(), missing = "refuse") {
+  spec <- list(name = name, dtype = dtype, shape = as.list(shape))
+  if (length(columns)) spec$columns <- unname(columns)
+  if (missing != "refuse") spec$missing <- missing
+  spec
+}
+
+.levels_of <- function(column) {
+  if (is.null(column$categories)) return(NULL)
+  unlist(column$categories)
+}
+
+.level_texts <- function(column) {
+  levels <- .levels_of(column)
+  if (is.numeric(levels)) format(levels, scientific = FALSE, trim = TRUE, digits = 15) else as.character(levels)
+}
+
+.level_values <- function(levels) if (setequal(levels, c("FALSE", "TRUE"))) levels == "TRUE" else levels
+
+# -------------------------------------------------- by class
 
 .outputs_of <- function(model, ask, options) UseMethod(".outputs_of")
 
