@@ -407,6 +407,16 @@ def test_a_pipeline_that_reads_dates_is_asked_in_spark(spark):
 
 
 @needs_jar
+@pytest.mark.parametrize(
+    "signature", [None, mb.Signature([mb.TensorSpec("x", "float64", ("rows",))], [mb.TensorSpec("y", "float64", ("rows",))])]
+)
+def test_what_is_still_to_be_fitted_is_refused_with_the_remedy(signature):
+    from pyspark.ml import Pipeline
+
+    with pytest.raises(errors.SignatureError, match=r"Pipeline is not fitted[^$]*fit\(dataframe\)"):
+        mb.wrap(Pipeline(stages=[]), signature=signature)
+
+
 def test_an_unknown_level_in_a_spark_stage_is_named(spark):
     frame = spark.createDataFrame([(1.0, 1.0, "XXL")], "age double, income double, size string")
     with pytest.raises(Exception, match="column 'size': unknown level 'XXL'"):

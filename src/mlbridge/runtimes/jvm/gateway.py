@@ -19,7 +19,7 @@ from ...artifact import Artifact, Implementation
 from ...errors import ClosedError, InferenceError, InputError, MissingDependencyError, UnavailableError
 from ...interfaces import Array, Deadline
 from ...signature import Signature, TensorSpec
-from .spark_schema import answer_columns, flat_stages, infer_signature, vector_column, without_labels
+from .spark_schema import answer_columns, check_fitted, flat_stages, infer_signature, vector_column, without_labels
 
 __all__ = ["GatewaySession", "infer_signature", "is_spark_model", "load_folder"]
 
@@ -29,8 +29,9 @@ _groups = itertools.count()
 
 
 def is_spark_model(model: object) -> bool:
-    """Whether this is a fitted model or a transformer of pyspark.ml, by its class's module."""
-    return type(model).__module__.startswith("pyspark.ml.") and hasattr(type(model), "transform") and hasattr(type(model), "write")
+    """Whether this is of pyspark.ml, by its class's module: a fitted model, a transformer, or what is still to be fitted."""
+    kind = type(model)
+    return kind.__module__.startswith("pyspark.ml.") and hasattr(kind, "write") and (hasattr(kind, "transform") or hasattr(kind, "fit"))
 
 
 def _active() -> Any:
@@ -97,6 +98,7 @@ class GatewaySession:
     device = "jvm"
 
     def __init__(self, model: Any, signature: Signature) -> None:
+        check_fitted(model)
         self.signature = signature
         self.max_concurrency = 1
         self._model, self._spark = model, _active()

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import InputError, SignatureError
 from ...signature import ROWS, Column, Field, Signature, TensorSpec, blocks, classifier_outputs, prediction_spec
 
-__all__ = ["answer_columns", "flat_stages", "infer_signature", "vector_column", "without_labels"]
+__all__ = ["answer_columns", "check_fitted", "flat_stages", "infer_signature", "vector_column", "without_labels"]
 
 _READS = ("inputCol", "inputCols", "featuresCol")
 _MAKES = (
@@ -105,6 +105,12 @@ def vector_column(signature: Signature, spec: TensorSpec) -> str:
     return bare if bare != spec.name and bare in taken else spec.name
 
 
+def check_fitted(model: object) -> None:
+    """Raise SignatureError for an estimator of Spark: only what its fit returns can answer."""
+    if not hasattr(type(model), "transform"):
+        raise SignatureError(f"{type(model).__name__} is not fitted", hint="pass what its fit(dataframe) returns", runtime="jvm")
+
+
 def infer_signature(model: Any, sample: Any) -> Signature:
     """Find the signature of a live model from the schema of a sample DataFrame.
 
@@ -120,8 +126,9 @@ def infer_signature(model: Any, sample: Any) -> Signature:
     InputError
         If there is no sample to take the input types from.
     SignatureError
-        If an answer's width or a raw column cannot be found out.
+        If the model is not fitted, or an answer's width or a raw column cannot be found out.
     """
+    check_fitted(model)
     if sample is None or not type(sample).__module__.startswith("pyspark."):
         raise InputError("a Spark model holds no input types", hint="pass sample=a Spark DataFrame of the raw columns", runtime="jvm")
     stages = flat_stages(model)
