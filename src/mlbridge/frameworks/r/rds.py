@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArtifactError
-from .rds_stream import AsciiStream, BinaryStream, decompress
+from .rds_stream import SMALLER, AsciiStream, BinaryStream, decompress
 from .robject import NA_INTEGER, NO_ATTRIBUTES, RObject, number_text
 
 _Steps = Generator[Any, Any, Any]  # yields generators of items inside, is sent their values, returns its own
@@ -132,7 +132,7 @@ class _Reader:
     def _body(self, flags: int) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise ArtifactError("the RDS file holds too many values", hint="raise max_objects if this is right")
+            raise ArtifactError("the RDS file holds too many values", hint=SMALLER)
         kind = flags & 0xFF
         if kind == 254:
             return None
@@ -353,7 +353,7 @@ class _Reader:
         while True:  # the tail of a call is a loop, its head a nested item
             self._left -= 1
             if self._left < 0:
-                raise ArtifactError("the RDS file holds too many values", hint="raise max_objects if this is right")
+                raise ArtifactError("the RDS file holds too many values", hint=SMALLER)
             if kind == 243:
                 self._in.integer()
                 return

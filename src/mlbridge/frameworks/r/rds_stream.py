@@ -16,8 +16,9 @@ import numpy as np
 from ...errors import ArtifactError
 from .robject import NA_INTEGER
 
-__all__ = ["AsciiStream", "BinaryStream", "decompress"]
+__all__ = ["SMALLER", "AsciiStream", "BinaryStream", "decompress"]
 
+SMALLER = "such a file holds its training data: save it by mlb_save() in R, which leaves those out, or run it in R by r: with trust='code'"
 _CHUNK = 1 << 16
 _XZ_MEMORY = 1 << 28  # a dictionary larger than any that R writes
 _NA_REAL = np.array([0x7FF00000000007A2], dtype=np.uint64).view(np.float64)  # R's NA is a NaN with this payload
@@ -56,7 +57,7 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
 
 
 def _too_large(max_bytes: int) -> ArtifactError:
-    return ArtifactError(f"the RDS file unpacks to more than {max_bytes} bytes", hint="raise max_bytes if this is right")
+    return ArtifactError(f"the RDS file unpacks to more than {max_bytes} bytes", hint=SMALLER)
 
 
 def _unpack(data: bytes, make, max_bytes: int, magic: bytes) -> bytes:
