@@ -115,15 +115,21 @@ class MlbridgeServerTest {
     session.entered.acquire();
     accepted.add(model.predictAsync(ROW));
     accepted.add(model.predictAsync(ROW));
-    MlbridgeException full = untilOverloaded();
+    MlbridgeException full = untilOverloaded(accepted);
     assertEquals(StatusCode.RESOURCE_EXHAUSTED, full.code());
     session.release();
     accepted.forEach(CompletableFuture::join);
   }
 
-  /** The last two may be on their way still: what comes before them into the queue has a deadline of its own. */
-  private MlbridgeException untilOverloaded() {
+  /** The last two may be on their way still: what comes before them has a deadline of its own, or one of them is refused. */
+  private MlbridgeException untilOverloaded(List<CompletableFuture<?>> accepted) {
     for (int i = 0; i < 1000; i++) {
+      for (CompletableFuture<?> late : accepted) {
+        if (late.isCompletedExceptionally()) {
+          accepted.remove(late);
+          return failure(late);
+        }
+      }
       try {
         model.predict(ROW, Call.of(List.of(), Optional.of(Duration.ofMillis(50))));
       } catch (MlbridgeException e) {
