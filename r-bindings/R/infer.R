@@ -1,4 +1,4 @@
-# The signature of a fitted model: its columns (columns.R), its outputs (outputs.R), and the rules for missing values,
+# The signature of a fitted model: its columns (columns.R), its outputs (shared-outputs.R), and the rules for missing values,
 # found by trying one missing value in each column.
 
 #' @rdname mlb_signature
